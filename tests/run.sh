@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Passes all tests on a fresh Debian 12 machine: installs packages, builds the release preset with warnings as errors,
+# and runs every test. Usage: tests/run.sh [--full] [-j N]
+#   --full   also ASan + UBSan and gcc builds with their tests (up to 75 minutes on 2 cores)
+# Fixtures are looked for in $PLUQ_FIXTURES, else in ../shared/fixtures beside the checkout; without them the tests
+# that need them are skipped and counted.
+set -euo pipefail
+root=$(cd "$(dirname "$0")/.." && pwd)
+full=0
+jobs=$(nproc)
+while [ $# -gt 0 ]; do
+  case "$1" in
+    --full) full=1 ;;
+    -j) shift; jobs=$1 ;;
+    *) echo "tests/run.sh: unknown argument '$1'; accepted: --full, -j N" >&2; exit 2 ;;
+  esac
+  shift
+done
+bash "$root/tests/install_packages.sh"
+if [ -z "${PLUQ_FIXTURES:-}" ] && [ -d "$root/../shared/fixtures" ]; then
+  PLUQ_FIXTURES=$(cd "$root/../shared/fixtures" && pwd)
+fi
+export PLUQ_FIXTURES=${PLUQ_FIXTURES:-}
+[ -n "$PLUQ_FIXTURES" ] || echo "no fixtures found (set PLUQ_FIXTURES): tests that need them are skipped"
+
+# one PRESET: configure, build, test; the tests' closing lines end up in the output.
+one() {
+  echo "== $1"
+  (cd "$root" && cmake --preset "$1" -DPLUQ_WERROR=ON > /dev/null)
+  cmake --build "$root/build/$1" -j "$jobs"
+  (cd "$root/build/$1" && ctest -j "$jobs" --output-on-failure --timeout 900)
+}
+one release
+if [ "$full" -eq 1 ]; then
+  one asan
+  one gcc
+fi
