@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "device/memory.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <limits>
+#include <string>
+
+#include "base/error.h"
+
+namespace pluq {
+namespace {
+
+constexpr size_t kHugePage = size_t{2} << 20;
+
+uint64_t read_number(const char* path) {
+  std::ifstream file(path);
+  uint64_t value = 0;
+  return file >> value ? value : std::numeric_limits<uint64_t>::max();
+}
+
+double mib(uint64_t bytes) { return static_cast<double>(bytes) / (1 << 20); }
+
+}  // namespace
+
+Buffer::Buffer(size_t bytes, std::string_view what) : size_(bytes) {
+  if (bytes == 0) return;
+  // Large buffers come as fresh zero pages from the kernel; small ones are cleared here.
+  const bool large = bytes >= kHugePage;
+  const size_t alignment = large ? kHugePage : 64;
+  const size_t rounded = (bytes + alignment - 1) / alignment * alignment;
+  void* data = rounded < bytes ? nullptr : std::aligned_alloc(alignment, rounded);
+  if (data == nullptr) {
+    fail(ErrorKind::kFailed, "out of memory: {} needs {:.1f} MiB, {:.1f} MiB are available", what, mib(bytes),
+         mib(available_memory()));
+  }
+  if (large) ::madvise(data, rounded, MADV_HUGEPAGE);
+  std::memset(data, 0, rounded);
+  data_ = static_cast<std::byte*>(data);
+}
+
+Buffer::~Buffer() { std::free(data_); }
+
+uint64_t available_memory() {
+  uint64_t available = std::numeric_limits<uint64_t>::max();
+  std::ifstream info("/proc/meminfo");
+  std::string key;
+  uint64_t kib = 0;
+  std::string unit;
+  while (info >> key >> kib) {
+    std::getline(info, unit);
+    if (key == "MemAvailable:") available = kib << 10;
+  }
+  const uint64_t limit = read_number("/sys/fs/cgroup/memory.max");
+  const uint64_t used = read_number("/sys/fs/cgroup/memory.current");
+  if (limit != std::numeric_limits<uint64_t>::max() && used <= limit) available = std::min(available, limit - used);
+  return available;
+}
+
+void require_memory(uint64_t bytes, std::string_view what) {
+  const uint64_t available = available_memory();
+  if (bytes > available) {
+    fail(ErrorKind::kFailed, "{} needs {:.1f} MiB of memory, {:.1f} MiB are available", what, mib(bytes),
+         mib(available));
+  }
+}
+
+}  // namespace pluq
