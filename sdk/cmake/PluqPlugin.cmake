@@ -1,0 +1,72 @@
+# pluq_add_plugin(NAME SOURCES a.cc kernels_portable.cc kernels_avx2.cc kernels_avx512.cc [CUDA_SOURCES x.cu]
+#                 [LIBS target...])
+#
+# A format plugin: NAME.so, exporting nothing but the entry symbol and needing nothing but the C library. Flags follow
+# the file's name:
+#   *_portable.cc    x86-64-v2              *_avx2.cc      AVX2, FMA, F16C
+#   *_avx512.cc      AVX-512 F BW VL DQ     *_avx512vnni.cc  + VNNI     *_avx512bf16.cc  + BF16
+#   any other        plain x86-64: everything that runs before the host has told the CPU's features
+# Kernel files are compiled with -O3 and without contraction of a*b+c, so that bits do not depend on the compiler's mood.
+# CUDA_SOURCES are compiled when PLUQ_CUDA allows it and nvcc is there; PLUQ_HAS_CUDA is 1 or 0 in all sources.
+include_guard(GLOBAL)
+set(PLUQ_PLUGIN_CMAKE_DIR ${CMAKE_CURRENT_LIST_DIR})
+
+function(pluq_add_plugin name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;CUDA_SOURCES;LIBS" ${ARGN})
+  add_library(${name} MODULE ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE pluq::sdk ${ARG_LIBS})
+  target_compile_features(${name} PRIVATE cxx_std_17)
+  set_target_properties(${name} PROPERTIES
+    PREFIX "" SUFFIX ".so" OUTPUT_NAME ${name}
+    CXX_VISIBILITY_PRESET hidden C_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON
+    INTERPROCEDURAL_OPTIMIZATION OFF SKIP_BUILD_RPATH ON SKIP_INSTALL_RPATH ON
+    LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/lib/pluq/plugins)
+  target_link_options(${name} PRIVATE
+    -Wl,--version-script=${PLUQ_PLUGIN_CMAKE_DIR}/pluq_plugin.map -Wl,--exclude-libs,ALL -Wl,-z,noexecstack
+    -Wl,-z,relro -Wl,-z,now)
+  set_property(TARGET ${name} APPEND PROPERTY LINK_DEPENDS ${PLUQ_PLUGIN_CMAKE_DIR}/pluq_plugin.map)
+  if(NOT PLUQ_SANITIZE)
+    target_link_options(${name} PRIVATE -static-libstdc++ -static-libgcc -Wl,-z,defs)
+  endif()
+
+  set(avx2 -march=haswell -mtune=znver3)
+  set(avx512 ${avx2} -mavx512f -mavx512bw -mavx512vl -mavx512dq)
+  foreach(source IN LISTS ARG_SOURCES)
+    set(flags "")
+    if(source MATCHES "_portable\\.cc$")
+      set(flags -march=x86-64-v2)
+    elseif(source MATCHES "_avx2\\.cc$")
+      set(flags ${avx2})
+    elseif(source MATCHES "_avx512\\.cc$")
+      set(flags ${avx512})
+    elseif(source MATCHES "_avx512vnni\\.cc$")
+      set(flags ${avx512} -mavx512vnni)
+    elseif(source MATCHES "_avx512bf16\\.cc$")
+      set(flags ${avx512} -mavx512bf16)
+    endif()
+    if(flags)
+      if(NOT CMAKE_BUILD_TYPE STREQUAL "Debug")
+        list(APPEND flags -O3)
+      endif()
+      set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS "${flags};-ffp-contract=off")
+    endif()
+  endforeach()
+
+  set(has_cuda 0)
+  if(ARG_CUDA_SOURCES AND NOT "${PLUQ_CUDA}" STREQUAL "OFF")
+    include(CheckLanguage)
+    check_language(CUDA)
+    if(CMAKE_CUDA_COMPILER)
+      enable_language(CUDA)
+      target_sources(${name} PRIVATE ${ARG_CUDA_SOURCES})
+      set_target_properties(${name} PROPERTIES CUDA_RUNTIME_LIBRARY Static)
+      set(has_cuda 1)
+    elseif("${PLUQ_CUDA}" STREQUAL "ON")
+      message(FATAL_ERROR "PLUQ_CUDA=ON, but no CUDA compiler was found: install nvcc, put it on PATH, or use AUTO or OFF")
+    endif()
+  endif()
+  target_compile_definitions(${name} PRIVATE PLUQ_HAS_CUDA=${has_cuda})
+  if(NOT has_cuda)
+    message(STATUS "${name}: CUDA kernels not built")
+  endif()
+endfunction()
