@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+// A checkpoint: all tensors of a model directory (HF layout, one or several safetensors shards) by name.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "checkpoint/safetensors.h"
+
+namespace pluq {
+
+class GgufFile;
+
+class Checkpoint {
+ public:
+  // path: a directory with model.safetensors.index.json, model.safetensors or one other *.safetensors file, or a .gguf
+  // file. Throws Error(kInput) naming what is wrong and what was found.
+  static std::shared_ptr<const Checkpoint> open(const std::string& path);
+
+  const std::string& path() const { return path_; }
+  bool is_gguf() const { return gguf_ != nullptr; }
+  const GgufFile* gguf() const { return gguf_.get(); }
+
+  const std::vector<TensorView>& tensors() const { return tensors_; }  // sorted by name
+  const TensorView* find(std::string_view name) const;
+  // Throws Error(kInput) naming the checkpoint and similar names.
+  const TensorView& at(std::string_view name) const;
+  // All tensors whose name begins with prefix, in order of name.
+  std::vector<const TensorView*> with_prefix(std::string_view prefix) const;
+  uint64_t total_bytes() const;
+
+ private:
+  Checkpoint() = default;
+  void add(SafetensorsFile file);
+  void finish();
+
+  std::string path_;
+  std::vector<std::shared_ptr<const MappedFile>> maps_;
+  std::shared_ptr<const GgufFile> gguf_;
+  std::vector<TensorView> tensors_;
+};
+
+}  // namespace pluq
