@@ -1,0 +1,298 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "plugin/plugin_host.h"
+
+#include <fcntl.h>
+#include <openssl/evp.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <boost/dll/shared_library.hpp>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <utility>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "plugin/elf_screen.h"
+#include "plugin/host_table.h"
+
+struct pluq_registrar {
+  std::vector<pluq_format> formats;
+};
+
+namespace pluq {
+namespace {
+
+namespace fs = std::filesystem;
+constexpr size_t kMaxPluginBytes = size_t{1} << 30;
+
+std::string sha256(std::span<const std::byte> bytes) {
+  unsigned char digest[32];
+  unsigned int size = 0;
+  if (EVP_Digest(bytes.data(), bytes.size(), digest, &size, EVP_sha256(), nullptr) != 1) {
+    fail(ErrorKind::kFailed, "SHA-256 is not available in this OpenSSL");
+  }
+  std::string out;
+  for (const unsigned char c : digest) out += fmt::format("{:02x}", c);
+  return out;
+}
+
+// "HASH  name" lines as sha256sum writes them; '#' begins a comment.
+std::map<std::string, std::string> read_allow_list(const std::string& path) {
+  std::map<std::string, std::string> allowed;
+  if (path.empty()) return allowed;
+  const std::string text = read_file(path, size_t{1} << 20);
+  size_t line = 0;
+  for (size_t at = 0; at < text.size();) {
+    const size_t end = std::min(text.find('\n', at), text.size());
+    const std::string entry = text.substr(at, end - at);
+    at = end + 1;
+    ++line;
+    if (entry.empty() || entry[0] == '#') continue;
+    if (entry.size() < 64 || entry.find_first_not_of("0123456789abcdef") < 64) {
+      fail_input("{}:{}: '{}' is not a line of sha256sum (64 hex digits and a name)", path, line, printable(entry, 80));
+    }
+    allowed[entry.substr(0, 64)] = entry.substr(std::min<size_t>(66, entry.size()));
+  }
+  return allowed;
+}
+
+// Why others than the owner could change what is in here, or empty. Sticky directories protect their entries.
+std::string writable_by_others(const fs::path& path) {
+  for (fs::path at = path; !at.empty(); at = at.parent_path()) {
+    struct stat st {};
+    if (::stat(at.c_str(), &st) != 0) return fmt::format("{}: {}", at.string(), std::strerror(errno));
+    const bool sticky = S_ISDIR(st.st_mode) && (st.st_mode & S_ISVTX) != 0 && at != path;
+    if ((st.st_mode & S_IWOTH) != 0 && !sticky) return fmt::format("{} is writable by everyone", at.string());
+    if ((st.st_mode & S_IWGRP) != 0 && st.st_gid != 0 && !sticky) {
+      return fmt::format("{} is writable by its group", at.string());
+    }
+    if (st.st_uid != 0 && st.st_uid != ::geteuid()) return fmt::format("{} belongs to another user", at.string());
+    if (at == at.root_path()) break;
+  }
+  return {};
+}
+
+// The bytes of a plugin in a sealed memory file: what is hashed and screened is what is mapped.
+struct SealedFile {
+  int fd = -1;
+  std::shared_ptr<const MappedFile> map;
+};
+
+SealedFile seal(const std::string& path) {
+  const std::string bytes = read_file(path, kMaxPluginBytes);
+  SealedFile out;
+  const std::string name = "pluq:" + fs::path(path).filename().string();
+  out.fd = ::memfd_create(name.c_str(), MFD_CLOEXEC | MFD_ALLOW_SEALING);
+  if (out.fd < 0) fail(ErrorKind::kFailed, "{}: memfd_create: {}", path, std::strerror(errno));
+  size_t done = 0;
+  while (done < bytes.size()) {
+    const ssize_t n = ::write(out.fd, bytes.data() + done, bytes.size() - done);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) {
+      ::close(out.fd);
+      fail(ErrorKind::kFailed, "{}: cannot copy: {}", path, std::strerror(errno));
+    }
+    done += static_cast<size_t>(n);
+  }
+  ::fcntl(out.fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
+  out.map = MappedFile::open(fmt::format("/proc/self/fd/{}", out.fd));
+  return out;
+}
+
+pluq_status* register_format(pluq_registrar* registrar, const pluq_format* format) noexcept {
+  try {
+    if (format == nullptr || format->api == nullptr) {
+      constexpr std::string_view text = "register_format got no table";
+      return host_table().status_new(&host_table(), PLUQ_STATUS_INVALID, text.data(), text.size());
+    }
+    registrar->formats.push_back(*format);
+    return nullptr;
+  } catch (...) {
+    return host_table().status_new(&host_table(), PLUQ_STATUS_OUT_OF_MEMORY, "out of memory", 13);
+  }
+}
+
+std::vector<std::string> split(std::string_view text, char at) {
+  std::vector<std::string> out;
+  while (!text.empty()) {
+    const size_t end = std::min(text.find(at), text.size());
+    if (end > 0) out.emplace_back(text.substr(0, end));
+    text.remove_prefix(std::min(end + 1, text.size()));
+  }
+  return out;
+}
+
+template <size_t N>
+std::string field(const char (&chars)[N]) {
+  return printable(std::string_view(chars, ::strnlen(chars, N)));
+}
+
+// Loads for the life of the process and calls the entry. Returns the formats it registered.
+std::vector<pluq_format> load(const SealedFile& file, const ElfFacts& facts) {
+  // Never destroyed, on purpose: plugins stay mapped until the process ends, and so does the descriptor, since the
+  // dynamic loader knows libraries by path and a reused number would name the wrong one.
+  auto* library = new boost::dll::shared_library();
+  boost::system::error_code ec;
+  library->load(fmt::format("/proc/self/fd/{}", file.fd), ec,
+                boost::dll::load_mode::rtld_now | boost::dll::load_mode::rtld_local);
+  if (ec) fail_plugin("cannot be loaded: {}", printable(ec.message(), 300));
+  if (!library->has(PLUQ_ENTRY_SYMBOL)) fail_plugin("does not export {}", PLUQ_ENTRY_SYMBOL);
+  const pluq_plugin_entry_fn entry = &library->get<std::remove_pointer_t<pluq_plugin_entry_fn>>(PLUQ_ENTRY_SYMBOL);
+
+  pluq_registrar registrar;
+  pluq_handshake handshake{sizeof(pluq_handshake), PLUQ_ABI_MAJOR, PLUQ_ABI_MINOR, PLUQ_ABI_MINOR, &registrar,
+                           &register_format};
+  pluq_plugin_info info{};
+  info.struct_size = sizeof info;
+  pluq_status* status = nullptr;
+  try {
+    status = entry(&host_table(), &handshake, &info);
+  } catch (...) {
+    fail_plugin("its entry threw an exception");
+  }
+  if (status != nullptr) fail_plugin("its entry failed: {}", printable(take_text(status), 500));
+  if (info.abi_major != PLUQ_ABI_MAJOR || info.min_minor > PLUQ_ABI_MINOR || info.max_minor < info.min_minor ||
+      (PLUQ_ABI_MAJOR == 0 && info.max_minor != PLUQ_ABI_MINOR)) {
+    fail_plugin("its entry speaks plugin ABI {}.{} to {}.{}, this host {}.{}", info.abi_major, info.min_minor,
+                info.abi_major, info.max_minor, PLUQ_ABI_MAJOR, PLUQ_ABI_MINOR);
+  }
+  if (info.manifest == nullptr || std::memcmp(info.manifest, &facts.manifest, sizeof facts.manifest) != 0) {
+    fail_plugin("its entry returns another manifest than its file carries");
+  }
+  if (registrar.formats.empty()) fail_plugin("registers no format");
+  return registrar.formats;
+}
+
+}  // namespace
+
+std::vector<std::string> plugin_search_path(const PluginOptions& options) {
+  std::vector<std::string> out = options.directories;
+  if (!options.search_defaults) return out;
+  if (const char* variable = std::getenv("PLUQ_PLUGIN_PATH"); variable != nullptr) {
+    for (const std::string& directory : split(variable, ':')) {
+      if (directory[0] != '/') {
+        fail_plugin("PLUQ_PLUGIN_PATH: '{}' is not absolute; the current directory is never searched", printable(directory));
+      }
+      out.push_back(directory);
+    }
+  }
+  std::error_code ec;
+  const fs::path program = fs::read_symlink("/proc/self/exe", ec);
+  if (!ec) {
+    for (const char* lib : {"lib", "lib64", "lib/x86_64-linux-gnu"}) {
+      const fs::path directory = program.parent_path().parent_path() / lib / "pluq/plugins";
+      if (fs::is_directory(directory, ec)) out.push_back(directory.string());
+    }
+  }
+  return out;
+}
+
+PluginHost::PluginHost(const PluginOptions& options) {
+  const std::map<std::string, std::string> allowed = read_allow_list(options.allow_list);
+  for (const std::string& directory : plugin_search_path(options)) {
+    std::error_code ec;
+    const fs::path real = fs::canonical(directory, ec);
+    if (ec || !fs::is_directory(real)) fail_plugin("plugin directory '{}' does not exist", printable(directory));
+    if (std::find(searched_.begin(), searched_.end(), real.string()) != searched_.end()) continue;
+    if (const std::string why = writable_by_others(real); !why.empty()) {
+      fail_plugin("plugin directory '{}' is not used: {}", real.string(), why);
+    }
+    searched_.push_back(real.string());
+    std::vector<std::string> files;
+    for (const fs::directory_entry& entry : fs::directory_iterator(real)) {
+      if (entry.path().extension() == ".so") files.push_back(entry.path().string());
+    }
+    std::sort(files.begin(), files.end());
+    for (const std::string& file : files) consider(file, options, allowed);
+  }
+}
+
+void PluginHost::consider(const std::string& path, const PluginOptions& options,
+                          const std::map<std::string, std::string>& allowed) {
+  PluginReport report;
+  report.path = path;
+  try {
+    const fs::path real = fs::canonical(path);
+    if (const std::string why = writable_by_others(real); !why.empty()) fail_plugin("{}", why);
+    const SealedFile file = seal(real.string());
+    report.sha256 = sha256(file.map->bytes());
+    // Two names of one file, or the same file in two directories, are one plugin.
+    for (const PluginReport& other : reports_) {
+      if (other.sha256 == report.sha256 && other.loaded) fail_plugin("is the same file as {}", other.path);
+    }
+    if (!options.allow_list.empty() && !allowed.contains(report.sha256)) {
+      fail_plugin("its SHA-256 {} is not in {}", report.sha256, options.allow_list);
+    }
+    const ElfFacts facts = read_elf(file.map->bytes());
+    report.id = field(facts.manifest.id);
+    report.version = field(facts.manifest.version);
+    report.abi = fmt::format("{}.{}", facts.manifest.abi_major, facts.manifest.max_minor);
+    report.formats = split(field(facts.manifest.formats), ',');
+    if (const std::string why = refusal(facts); !why.empty()) fail_plugin("{}", why);
+    // A file that lost its formats to a preferred one is not even loaded.
+    std::vector<std::unique_ptr<FormatHandle>> formats;
+    std::vector<std::string> ids;
+    for (const pluq_format& format : load(file, facts)) {
+      formats.push_back(std::make_unique<FormatHandle>(format, path));
+      ids.push_back(formats.back()->id());
+    }
+    if (ids != report.formats) {
+      fail_plugin("registers formats {}, its manifest names {}", fmt::join(ids, ","), fmt::join(report.formats, ","));
+    }
+    report.loaded = true;
+    adopt(std::move(formats), &report, options);
+  } catch (const Error& e) {
+    if (report.loaded) throw;
+    report.reason = e.what();
+  } catch (const fs::filesystem_error& e) {
+    report.reason = e.what();
+  }
+  log_line(LogLevel::kDebug, report.loaded ? fmt::format("plugin {}: loaded", path)
+                                           : fmt::format("plugin {}: refused: {}", path, report.reason));
+  reports_.push_back(std::move(report));
+}
+
+void PluginHost::adopt(std::vector<std::unique_ptr<FormatHandle>> formats, PluginReport* report,
+                       const PluginOptions& options) {
+  for (auto& format : formats) {
+    const auto other = std::find_if(formats_.begin(), formats_.end(), [&](const auto& f) { return f->id() == format->id(); });
+    if (other == formats_.end()) {
+      formats_.push_back(std::move(format));
+      continue;
+    }
+    const auto winner = options.prefer.find(format->id());
+    if (winner == options.prefer.end()) {
+      fail_plugin("format '{}' is in two plugins, {} and {}; name the one to use under plugins.prefer", format->id(),
+                  (*other)->plugin_path(), report->path);
+    }
+    std::error_code ec;
+    if (fs::equivalent(winner->second, report->path, ec)) *other = std::move(format);
+  }
+}
+
+const FormatHandle* PluginHost::find(std::string_view id) const {
+  for (const auto& format : formats_) {
+    if (format->id() == id) return format.get();
+  }
+  return nullptr;
+}
+
+const FormatHandle& PluginHost::at(std::string_view id) const {
+  if (const FormatHandle* format = find(id)) return *format;
+  std::vector<std::string> ids;
+  for (const auto& format : formats_) ids.push_back(format->id());
+  std::string refused;
+  for (const PluginReport& r : reports_) {
+    if (!r.loaded) refused += fmt::format("; {} was refused: {}", r.path, r.reason);
+  }
+  fail_plugin("no plugin has format '{}'; there are {}; searched {}{}", printable(id),
+              ids.empty() ? "none" : fmt::format("{}", fmt::join(ids, ", ")),
+              searched_.empty() ? "no directory" : fmt::format("{}", fmt::join(searched_, ", ")), refused);
+}
+
+}  // namespace pluq
