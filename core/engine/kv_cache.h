@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+// The KV cache of one sequence: blocks of 16 tokens from a block table. Address space for the whole context is
+// reserved at once, memory is used as blocks are filled.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "model/kv_view.h"
+
+namespace pluq {
+
+struct KvShape {
+  int64_t layers = 0;
+  int64_t kv_heads = 0;
+  int64_t head_dim = 0;
+  uint32_t dtype = 0;  // PLUQ_DTYPE_F32, F16 or BF16
+  int64_t context = 0; // tokens
+
+  // Bytes of one token over all layers, K and V together.
+  int64_t token_bytes() const;
+};
+
+class KvCache {
+ public:
+  // Throws Error(kFailed) with the numbers when the address space cannot be reserved.
+  explicit KvCache(const KvShape& shape);
+  ~KvCache();
+  KvCache(const KvCache&) = delete;
+  KvCache& operator=(const KvCache&) = delete;
+
+  // Makes the blocks for tokens [0, length) available.
+  void grow(int64_t length);
+  // Gives all blocks back; the next sequence may reuse them in another order.
+  void clear();
+
+  const KvShape& shape() const { return shape_; }
+  KvView view() const;
+
+ private:
+  KvShape shape_;
+  int64_t total_blocks_ = 0;
+  size_t bytes_ = 0;
+  std::byte* data_ = nullptr;
+  std::vector<int32_t> table_;  // [blocks of the sequence] -> physical block
+  std::vector<int32_t> free_;   // physical blocks, the next one at the back
+};
+
+}  // namespace pluq

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/session.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "device/memory.h"
+
+namespace pluq {
+namespace {
+
+KvShape kv_shape(const Model& model, int64_t context, uint32_t dtype) {
+  const ModelConfig& c = model.config();
+  const KvShape shape{c.num_hidden_layers, c.num_key_value_heads, c.head_dim, dtype, context};
+  require_memory(static_cast<uint64_t>(shape.token_bytes() * context),
+                 fmt::format("a KV cache of {} tokens", context));
+  return shape;
+}
+
+}  // namespace
+
+Session::Session(std::shared_ptr<Model> model, const SessionOptions& options)
+    : model_(std::move(model)),
+      context_(options.context > 0 ? std::min(options.context, model_->max_context()) : model_->max_context()),
+      cache_(kv_shape(*model_, context_, options.kv_dtype)) {}
+
+void Session::check_room(size_t count) const {
+  const auto total = length_ + static_cast<int64_t>(count);
+  if (total > context_) {
+    fail_input("{} tokens after {} do not fit the context of {}; use a larger --context", count, length_, context_);
+  }
+}
+
+// One batch: appends ids and writes the logits of the last, or of all of them.
+void Session::run(std::span<const int32_t> ids, bool all, float* logits) {
+  const auto count = static_cast<int64_t>(ids.size());
+  cache_.grow(length_ + count);
+  const SequenceChunk chunk{cache_.view(), length_, 0, count};
+  std::vector<int64_t> rows;
+  for (int64_t i = all ? 0 : count - 1; logits != nullptr && i < count; ++i) rows.push_back(i);
+  model_->forward({ids, {&chunk, 1}, rows}, logits);
+  length_ += count;
+}
+
+std::span<const float> Session::prefill(std::span<const int32_t> ids, const std::atomic<bool>* cancel) {
+  check_room(ids.size());
+  logits_.resize(static_cast<size_t>(model_->config().vocab_size));
+  const auto step = static_cast<size_t>(model_->max_batch_tokens());
+  for (size_t at = 0; at < ids.size(); at += step) {
+    if (at > 0 && cancel != nullptr && cancel->load()) throw Error(ErrorKind::kInterrupted, "interrupted");
+    const size_t n = std::min(step, ids.size() - at);
+    run(ids.subspan(at, n), false, at + n == ids.size() ? logits_.data() : nullptr);
+  }
+  return logits_;
+}
+
+void Session::all_logits(std::span<const int32_t> ids,
+                         const std::function<void(int64_t, int64_t, const float*)>& rows) {
+  check_room(ids.size());
+  // The head over a large vocabulary is the widest thing here; fewer rows at once keep it small.
+  const auto step = static_cast<size_t>(std::min<int64_t>(model_->max_batch_tokens(), 64));
+  std::vector<float> logits(step * static_cast<size_t>(model_->config().vocab_size));
+  for (size_t at = 0; at < ids.size(); at += step) {
+    const size_t n = std::min(step, ids.size() - at);
+    run(ids.subspan(at, n), true, logits.data());
+    rows(static_cast<int64_t>(at), static_cast<int64_t>(n), logits.data());
+  }
+}
+
+void Session::clear() {
+  cache_.clear();
+  length_ = 0;
+}
+
+}  // namespace pluq

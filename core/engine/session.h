@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// One sequence on one model: its KV cache and the buffers of its forward passes.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "engine/kv_cache.h"
+#include "model/model.h"
+
+namespace pluq {
+
+struct SessionOptions {
+  int64_t context = 0;            // most tokens the sequence can have; 0: the model's own, at most 4096
+  uint32_t kv_dtype = PLUQ_DTYPE_F16; // F32, F16 or BF16
+};
+
+// Not thread-safe; several sessions may share one model one after the other.
+class Session {
+ public:
+  // Throws Error(kFailed) with the numbers when the memory for the cache is not there.
+  Session(std::shared_ptr<Model> model, const SessionOptions& options);
+
+  // Appends ids and returns the logits [vocab] after the last one, valid until the next call. Throws Error(kInput)
+  // when they do not fit, Error(kInterrupted) when *cancel turns true between two chunks.
+  std::span<const float> prefill(std::span<const int32_t> ids, const std::atomic<bool>* cancel = nullptr);
+  std::span<const float> decode(int32_t id) { return prefill({&id, 1}); }
+
+  // Appends ids and hands out the logits of each, in order, as rows [count, vocab].
+  void all_logits(std::span<const int32_t> ids,
+                  const std::function<void(int64_t first_row, int64_t count, const float* logits)>& rows);
+
+  int64_t length() const { return length_; }
+  int64_t context() const { return context_; }
+  void clear();
+  const Model& model() const { return *model_; }
+  const KvCache& cache() const { return cache_; }
+
+ private:
+  void check_room(size_t count) const;
+  void run(std::span<const int32_t> ids, bool all, float* logits);
+
+  std::shared_ptr<Model> model_;
+  int64_t context_;
+  KvCache cache_;
+  int64_t length_ = 0;
+  std::vector<float> logits_;
+};
+
+}  // namespace pluq

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+// The model's own operators on the CPU, one table per instruction set. All work on f32 rows; the bits of a result do
+// not depend on how rows are split over workers.
+#pragma once
+
+#include <cstdint>
+
+#include "model/kv_view.h"
+
+namespace pluq {
+
+enum class Isa;  // device/isa.h; kept out of the per-ISA files
+
+struct AttentionArgs {
+  const float* q = nullptr;  // [count, heads * head_dim]
+  float* out = nullptr;      // [count, heads * head_dim]
+  int64_t count = 0;         // query tokens, at positions start .. start + count - 1
+  int64_t start = 0;
+  int64_t heads = 0;         // query heads, a multiple of kv.kv_heads
+  int64_t layer = 0;
+  float scale = 1;
+  KvView kv;
+  float* scores = nullptr;   // this worker's scratch, see attention_scratch
+};
+
+struct CpuOps {
+  const char* isa;
+  // y = x / rms(x) * weight, rows of K.
+  void (*rms_norm)(const float* x, const float* weight, float* y, int64_t rows, int64_t k, float eps);
+  void (*add)(float* x, const float* y, int64_t count);                  // x += y
+  void (*silu_mul)(float* gate, const float* up, int64_t count);        // gate = silu(gate) * up
+  // Rotates the first and second half of each head: heads rows of head_dim, cos and sin [head_dim / 2].
+  void (*rope)(float* x, int64_t heads, int64_t head_dim, const float* cos, const float* sin);
+  // Stores one token's K or V, [kv_heads, head_dim] f32, into the cache.
+  void (*store_kv)(const KvView& kv, bool value, int64_t layer, int64_t token, const float* x);
+  // Causal attention of the (query token, kv head) pairs [begin, end) of count * kv_heads.
+  void (*attention)(const AttentionArgs& args, int64_t begin, int64_t end);
+};
+
+// Floats of AttentionArgs::scores for a context and heads per kv head.
+static inline int64_t attention_scratch(int64_t context, int64_t heads_per_kv, int64_t head_dim) {
+  return heads_per_kv * (context + kKvBlock) + kKvBlock * head_dim;
+}
+
+const CpuOps& cpu_ops(Isa isa);
+
+}  // namespace pluq

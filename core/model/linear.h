@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+// One linear layer or embedding of the model: a method object of some format, its run-time memory and its bias.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "device/memory.h"
+#include "device/thread_pool.h"
+#include "plugin/layer_resolver.h"
+
+namespace pluq {
+
+// What inspect and the start-up log say of a layer.
+struct LayerReport {
+  std::string name, kind, format, scheme, kernel, reason, decided_by;
+  int64_t in_features = 0, out_features = 0;
+  double bits_per_weight = 0;
+  uint64_t bytes = 0;  // of its tensors in the checkpoint
+  bool provisional = false;
+};
+
+LayerReport make_report(const LayerRequest& request, const ResolvedLayer& resolved);
+
+class Linear {
+ public:
+  Linear() = default;
+
+  // Binds the resolved tensors and repacks them. bias: [N] or empty. The checkpoint's maps must outlive it when the
+  // method keeps its tensors. Throws Error naming the layer.
+  static Linear load(const LayerRequest& request, ResolvedLayer resolved, std::vector<float> bias, ThreadPool& pool);
+
+  // y [m, N] = x [m, K] W^T + bias; rows ldx and ldy apart. exec as in the ABI: outside a region or by all workers.
+  void apply(const pluq_exec* exec, const float* x, int64_t ldx, int64_t m, float* y, int64_t ldy) const;
+  // y [ids, K] = rows of W.
+  void gather(const pluq_exec* exec, std::span<const int32_t> ids, float* y) const;
+  // Rows [n_begin, n_end) of W as f32, ld = K.
+  void dequantize(const pluq_exec* exec, int64_t n_begin, int64_t n_end, float* out) const;
+  uint64_t workspace(int64_t max_tokens, int workers) const { return method_.workspace(max_tokens, workers); }
+
+  int64_t in_features() const { return k_; }
+  int64_t out_features() const { return n_; }
+  const LayerReport& report() const { return report_; }
+
+ private:
+  Method method_;
+  std::vector<pluq_tensor> tensors_;
+  std::vector<std::shared_ptr<std::string>> suffixes_;
+  Buffer buffer_;
+  std::vector<float> bias_;
+  int64_t k_ = 0, n_ = 0;
+  LayerReport report_;
+};
+
+}  // namespace pluq

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+// From a checkpoint to a running model: config, formats per layer, tensors, memory.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "checkpoint/hf.h"
+#include "config/model_config.h"
+#include "device/thread_pool.h"
+#include "model/model.h"
+#include "plugin/layer_resolver.h"
+
+namespace pluq {
+
+struct LoadOptions {
+  std::string path;
+  uint32_t compute = PLUQ_COMPUTE_FAST;
+  uint32_t activations = PLUQ_ACTIVATIONS_CHECKPOINT;
+  int64_t context = 0;           // 0: the model's own, at most 4096
+  int64_t max_batch_tokens = 256; // rows of one forward pass
+  std::vector<FormatInstance> formats;
+  std::vector<LayerRule> rules;
+  bool quiet = true;             // no progress
+};
+
+struct LoadedModel {
+  std::shared_ptr<Model> model;
+  std::shared_ptr<const Checkpoint> checkpoint;
+  GenerationConfig generation;
+  std::vector<std::string> tensors_unused;
+  std::vector<std::string> warnings;
+};
+
+// Throws Error naming file, layer or key.
+LoadedModel load_model(const PluginHost& host, std::shared_ptr<ThreadPool> pool, const LoadOptions& options);
+
+// The layers of a checkpoint and how they would be served, from headers alone.
+struct Inspection {
+  ModelConfig config;
+  std::vector<LayerReport> layers;
+  std::vector<std::string> tensors_unused;
+  std::vector<std::string> warnings;
+  int64_t parameters = 0;
+  uint64_t bytes = 0;
+};
+Inspection inspect_model(const PluginHost& host, const LoadOptions& options);
+
+// Every linear layer and embedding of the architecture, in the order of the forward pass. name_of_head: the tied
+// embedding's name when there is no separate head.
+std::vector<LayerRequest> model_layers(const ModelConfig& config, const Checkpoint& checkpoint);
+
+// One layer by its checkpoint name, repacked and ready, with all it stands on.
+struct SingleLayer {
+  std::shared_ptr<LayerResolver> resolver;
+  std::vector<std::shared_ptr<OwnedTensors>> owned;
+  Linear linear;
+};
+// Throws Error(kInput) naming similar layers.
+SingleLayer load_layer(const PluginHost& host, ThreadPool& pool, const LoadOptions& options, const std::string& name);
+
+}  // namespace pluq

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+// A decoder-only transformer whose linear layers are method objects of format plugins. The model knows shapes and
+// names; it never asks which format a layer has.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "config/model_config.h"
+#include "device/memory.h"
+#include "device/thread_pool.h"
+#include "model/kv_view.h"
+#include "model/linear.h"
+#include "model/load_quantize.h"
+
+namespace pluq {
+
+struct CpuOps;
+
+// Consecutive new tokens of one sequence in a batch.
+struct SequenceChunk {
+  KvView kv;             // its cache, with room for [0, start + count)
+  int64_t start = 0;     // position of the first token
+  int64_t first_row = 0; // its row in the batch
+  int64_t count = 0;
+};
+
+struct Batch {
+  std::span<const int32_t> ids;           // [T]
+  std::span<const SequenceChunk> chunks;  // cover the rows [0, T) in order
+  std::span<const int64_t> logit_rows;    // rows whose logits are wanted, ascending
+};
+
+class Model {
+ public:
+  ~Model();
+  Model(const Model&) = delete;
+  Model& operator=(const Model&) = delete;
+
+  const ModelConfig& config() const { return config_; }
+  int64_t max_batch_tokens() const { return max_tokens_; }
+  int64_t max_context() const { return max_context_; }
+  ThreadPool& pool() const { return *pool_; }
+
+  // Throws Error(kInput) for an id outside the vocabulary.
+  void check_id(int32_t id) const;
+
+  // Runs the batch (at most max_batch_tokens rows), appends K and V of every token to the caches and writes the
+  // wanted logits as rows [logit_rows.size(), vocab]. For one ISA the bits of each row depend only on its sequence,
+  // not on threads, batch or chunking. Not reentrant.
+  void forward(const Batch& batch, float* logits);
+
+  // Every linear layer and embedding, in the order of the forward pass.
+  const std::vector<LayerReport>& layers() const { return reports_; }
+
+ private:
+  friend class ModelLoader;
+  Model();
+
+  struct Layer {
+    std::vector<float> input_norm, post_norm;  // [hidden]
+    Linear q, k, v, o, gate, up, down;
+  };
+  struct Scratch;
+
+  void run_worker(const Batch& batch, float* logits, int worker);
+  void attention_block(const Batch& batch, const Layer& layer, int64_t index, int worker);
+  void mlp_block(const Layer& layer, int64_t rows, int worker);
+
+  ModelConfig config_;
+  std::shared_ptr<LayerResolver> resolver_;  // keeps configs and checkpoint alive; destroyed after the layers
+  std::vector<std::shared_ptr<OwnedTensors>> owned_;  // of layers quantized while loading
+  std::shared_ptr<ThreadPool> pool_;
+  const CpuOps* ops_ = nullptr;
+  int64_t max_tokens_ = 0, max_context_ = 0;
+  float attention_scale_ = 1;
+  Linear embedding_;
+  std::vector<Layer> layers_;
+  std::vector<float> final_norm_;  // [hidden]
+  Linear lm_head_;
+  std::vector<float> rope_cos_, rope_sin_;  // [max_context, rotary_dim / 2]
+  std::unique_ptr<Scratch> scratch_;
+  std::vector<LayerReport> reports_;
+};
+
+}  // namespace pluq
