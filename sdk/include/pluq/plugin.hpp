@@ -219,6 +219,32 @@ inline bool is_float_weight(uint32_t id) {
   return id == PLUQ_DTYPE_F32 || id == PLUQ_DTYPE_F16 || id == PLUQ_DTYPE_BF16;
 }
 
+// Round to nearest even; beyond the range to infinity.
+inline uint16_t float_to_half(float value) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, 4);
+  const auto sign = static_cast<uint16_t>(bits >> 16 & 0x8000);
+  bits &= 0x7fffffffU;
+  if (bits > 0x7f800000U) return static_cast<uint16_t>(sign | 0x7e00);
+  if (bits >= 0x477ff000U) return static_cast<uint16_t>(sign | 0x7c00);
+  if (bits < 0x38800000U) {  // subnormal: the float adder rounds
+    float magnitude;
+    std::memcpy(&magnitude, &bits, 4);
+    magnitude += 0.5F;
+    uint32_t out;
+    std::memcpy(&out, &magnitude, 4);
+    return static_cast<uint16_t>(sign | (out - 0x3f000000U));
+  }
+  bits += 0xfff + (bits >> 13 & 1);
+  return static_cast<uint16_t>(sign | ((bits - 0x38000000U) >> 13));
+}
+inline uint16_t float_to_bfloat(float value) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, 4);
+  if ((bits & 0x7fffffffU) > 0x7f800000U) return static_cast<uint16_t>(bits >> 16 | 0x40);
+  return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
 // ------------------------------------------------------------------ tensors
 
 // A read-only tensor of a layer. data() may be null (headers only) and has no alignment: read through load<T>().

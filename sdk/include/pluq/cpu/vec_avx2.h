@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+// The AVX2 vocabulary of the integer kernels: 8 lanes of 32 bits. Included by ISA files only.
+#pragma once
+
+#include <immintrin.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+namespace pluq {
+namespace cpu {
+namespace int_avx2 {
+namespace {
+
+using VI = __m256i;
+using VF = __m256;
+constexpr int kLanes = 8;
+constexpr int kTileRows = 6;    // 6 x 2 accumulators, two weights, an activation and a product: 16 registers
+constexpr bool kHasDot = false;  // no u8 x s8 -> s32 instruction
+constexpr const char* kIsaName = "avx2";
+
+inline VI load(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
+inline void store(void* p, VI v) { _mm256_storeu_si256(static_cast<__m256i*>(p), v); }
+inline VI zero() { return _mm256_setzero_si256(); }
+inline VI set1_32(int32_t v) { return _mm256_set1_epi32(v); }
+inline VI set1_16(int16_t v) { return _mm256_set1_epi16(v); }
+inline VI set1_8(int8_t v) { return _mm256_set1_epi8(v); }
+inline VI broadcast(const void* p) {
+  int32_t v;
+  memcpy(&v, p, 4);
+  return _mm256_set1_epi32(v);
+}
+inline VI bit_and(VI a, VI b) { return _mm256_and_si256(a, b); }
+inline VI shift_right16_4(VI a) { return _mm256_srli_epi16(a, 4); }
+inline VI shift_right16_8(VI a) { return _mm256_srli_epi16(a, 8); }
+inline VI add16(VI a, VI b) { return _mm256_add_epi16(a, b); }
+inline VI add32(VI a, VI b) { return _mm256_add_epi32(a, b); }
+inline VI sub32(VI a, VI b) { return _mm256_sub_epi32(a, b); }
+inline VI mul32(VI a, VI b) { return _mm256_mullo_epi32(a, b); }
+// gcc 12 spills its accumulators when these two are intrinsics; as asm both compilers keep them in registers.
+inline VI dot_u8s8_16(VI u, VI s) {
+  VI r;
+  asm("vpmaddubsw %2, %1, %0" : "=x"(r) : "x"(u), "x"(s));
+  return r;
+}
+inline VI dot_16_32(VI a, VI b) {
+  VI r;
+  asm("vpmaddwd %2, %1, %0" : "=x"(r) : "x"(a), "x"(b));
+  return r;
+}
+inline VI load_i16(const void* p) {
+  return _mm256_cvtepi16_epi32(_mm_loadu_si128(static_cast<const __m128i*>(p)));
+}
+inline VF load_f32(const void* p) { return _mm256_loadu_ps(static_cast<const float*>(p)); }
+inline void store_f32(float* p, VF v) { _mm256_storeu_ps(p, v); }
+inline VF load_f16(const void* p) { return _mm256_cvtph_ps(_mm_loadu_si128(static_cast<const __m128i*>(p))); }
+inline VF load_bf16(const void* p) {
+  return _mm256_castsi256_ps(
+      _mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(static_cast<const __m128i*>(p))), 16));
+}
+inline VF set1_f32(float v) { return _mm256_set1_ps(v); }
+inline VF to_f32(VI v) { return _mm256_cvtepi32_ps(v); }
+inline VI round_i32(VF v) { return _mm256_cvtps_epi32(v); }
+inline VF mul(VF a, VF b) { return _mm256_mul_ps(a, b); }
+inline VF div(VF a, VF b) { return _mm256_div_ps(a, b); }
+inline VF add(VF a, VF b) { return _mm256_add_ps(a, b); }
+inline VF min(VF a, VF b) { return _mm256_min_ps(a, b); }
+inline VF max(VF a, VF b) { return _mm256_max_ps(a, b); }
+inline VF mul_add(VF a, VF b, VF c) { return _mm256_fmadd_ps(a, b, c); }
+
+}  // namespace
+}  // namespace int_avx2
+}  // namespace cpu
+}  // namespace pluq
