@@ -348,6 +348,8 @@ inline void quantize(const IntWeights* weights, const IntInput* input, void* wor
 // ---- phase 2: dot products of one group: out[R][32] (row stride 32), columns of NV vectors ----
 
 #define PLUQ_UNROLL _Pragma("GCC unroll 16")
+// Loads stay on their side of it: hoisted weights would push accumulators to the stack.
+#define PLUQ_NO_HOIST() asm volatile("" ::: "memory")
 
 // Instructions with a u8 x s8 -> s32 dot product. kBits 4: a step is 128 bytes of nibbles; 8: two rows of 128 bytes.
 // Few rows leave registers for two sums per output, which hides the instruction's latency.
@@ -407,18 +409,19 @@ struct DotNibbles {
       PLUQ_UNROLL for (int r = 0; r < R; ++r) PLUQ_UNROLL for (int v = 0; v < NV; ++v) acc[r][v] = zero();
       for (int64_t step = 0; step < left; ++step) {
         PLUQ_UNROLL for (int half = 0; half < 2; ++half) {
-          VI codes[NV];
-          PLUQ_UNROLL for (int v = 0; v < NV; ++v) {
-            if (kUnpacked) {
-              codes[v] = load(w + half * 128 + v * 4 * kLanes);
-            } else {
-              const VI raw = load(w + v * 4 * kLanes);
-              codes[v] = bit_and(half ? shift_right16_4(raw) : raw, mask);
+          PLUQ_UNROLL for (int v = 0; v < NV; v += 2) {
+            PLUQ_NO_HOIST();
+            VI codes[2];
+            PLUQ_UNROLL for (int j = 0; j < 2; ++j) {
+              if (kUnpacked) {
+                codes[j] = load(w + half * 128 + (v + j) * 4 * kLanes);
+              } else {
+                const VI raw = load(w + (v + j) * 4 * kLanes);
+                codes[j] = bit_and(half ? shift_right16_4(raw) : raw, mask);
+              }
             }
-          }
-          PLUQ_UNROLL for (int r = 0; r < R; ++r) {
-            const VI b = broadcast(a + 4 * r);
-            PLUQ_UNROLL for (int v = 0; v < NV; ++v) acc[r][v] = add16(acc[r][v], dot_u8s8_16(codes[v], b));
+            PLUQ_UNROLL for (int r = 0; r < R; ++r)
+              mac2_nibbles(acc[r][v], acc[r][v + 1], codes[0], codes[1], a + 4 * r);
           }
           a += 4 * R;
         }
@@ -442,14 +445,15 @@ struct DotBytes {
     PLUQ_UNROLL for (int r = 0; r < R; ++r) PLUQ_UNROLL for (int v = 0; v < NV; ++v) acc[r][v] = zero();
     for (int64_t k4 = 0; k4 < 2 * steps; ++k4) {
       PLUQ_UNROLL for (int odd = 0; odd < 2; ++odd) {
-        VI codes[NV];
-        PLUQ_UNROLL for (int v = 0; v < NV; ++v) {
-          const VI raw = load(w + v * 4 * kLanes);
-          codes[v] = odd ? shift_right16_8(raw) : bit_and(raw, mask);
-        }
-        PLUQ_UNROLL for (int r = 0; r < R; ++r) {
-          const VI b = broadcast(a + 8 * r + 4 * odd);
-          PLUQ_UNROLL for (int v = 0; v < NV; ++v) acc[r][v] = add32(acc[r][v], dot_16_32(codes[v], b));
+        PLUQ_UNROLL for (int v = 0; v < NV; v += 2) {
+          PLUQ_NO_HOIST();
+          VI codes[2];
+          PLUQ_UNROLL for (int j = 0; j < 2; ++j) {
+            const VI raw = load(w + (v + j) * 4 * kLanes);
+            codes[j] = odd ? shift_right16_8(raw) : bit_and(raw, mask);
+          }
+          PLUQ_UNROLL for (int r = 0; r < R; ++r)
+            mac2_words(acc[r][v], acc[r][v + 1], codes[0], codes[1], a + 8 * r + 4 * odd);
         }
       }
       w += 128;
@@ -502,8 +506,8 @@ inline DotFn dot_for(int rows) {
     case 2: return &dot_panel<F, 2>;
     case 3: return &dot_panel<F, 3>;
     case 4: return &dot_panel<F, 4>;
-    case 5: return &dot_panel<F, 5>;
 #if PLUQ_INT_HAS_DOT
+    case 5: return &dot_panel<F, 5>;
     case 6: return &dot_panel<F, 6>;
     case 7: return &dot_panel<F, 7>;
     case 8: return &dot_panel<F, 8>;
@@ -649,3 +653,4 @@ const IntKernels kIntKernels = {kIsaName, &quantize, &gemm};
 #undef PLUQ_NOINLINE
 #undef PLUQ_INLINE
 #undef PLUQ_UNROLL
+#undef PLUQ_NO_HOIST

@@ -15,7 +15,7 @@ namespace {
 using VI = __m256i;
 using VF = __m256;
 constexpr int kLanes = 8;
-constexpr int kTileRows = 6;    // 6 x 2 accumulators, two weights, an activation and a product: 16 registers
+constexpr int kTileRows = 5;    // 5 x 2 accumulators, two weights, an activation, a product: 14 of 16 registers
 constexpr bool kHasDot = false;  // no u8 x s8 -> s32 instruction
 constexpr const char* kIsaName = "avx2";
 
@@ -37,7 +37,6 @@ inline VI add16(VI a, VI b) { return _mm256_add_epi16(a, b); }
 inline VI add32(VI a, VI b) { return _mm256_add_epi32(a, b); }
 inline VI sub32(VI a, VI b) { return _mm256_sub_epi32(a, b); }
 inline VI mul32(VI a, VI b) { return _mm256_mullo_epi32(a, b); }
-// gcc 12 spills its accumulators when these two are intrinsics; as asm both compilers keep them in registers.
 inline VI dot_u8s8_16(VI u, VI s) {
   VI r;
   asm("vpmaddubsw %2, %1, %0" : "=x"(r) : "x"(u), "x"(s));
@@ -47,6 +46,24 @@ inline VI dot_16_32(VI a, VI b) {
   VI r;
   asm("vpmaddwd %2, %1, %0" : "=x"(r) : "x"(a), "x"(b));
   return r;
+}
+// Two columns' sums += weights times the 4 bytes at p, as one asm so that product and broadcast take two registers and no
+// more: left to themselves both compilers keep several in flight and spill accumulators.
+inline void mac2_nibbles(VI& acc0, VI& acc1, VI w0, VI w1, const void* p) {
+  using Word = const int32_t __attribute__((may_alias, aligned(1)));
+  VI a, product;
+  asm("vpbroadcastd %6, %0\n\tvpmaddubsw %0, %4, %1\n\tvpaddw %1, %2, %2\n\t"
+      "vpmaddubsw %0, %5, %0\n\tvpaddw %0, %3, %3"
+      : "=&x"(a), "=&x"(product), "+&x"(acc0), "+&x"(acc1)
+      : "x"(w0), "x"(w1), "m"(*static_cast<Word*>(p)));
+}
+inline void mac2_words(VI& acc0, VI& acc1, VI w0, VI w1, const void* p) {
+  using Word = const int32_t __attribute__((may_alias, aligned(1)));
+  VI a, product;
+  asm("vpbroadcastd %6, %0\n\tvpmaddwd %0, %4, %1\n\tvpaddd %1, %2, %2\n\t"
+      "vpmaddwd %0, %5, %0\n\tvpaddd %0, %3, %3"
+      : "=&x"(a), "=&x"(product), "+&x"(acc0), "+&x"(acc1)
+      : "x"(w0), "x"(w1), "m"(*static_cast<Word*>(p)));
 }
 inline VI load_i16(const void* p) {
   return _mm256_cvtepi16_epi32(_mm_loadu_si128(static_cast<const __m128i*>(p)));

@@ -15,7 +15,7 @@ namespace {
 using VI = __m128i;
 using VF = __m128;
 constexpr int kLanes = 4;
-constexpr int kTileRows = 6;
+constexpr int kTileRows = 5;
 constexpr bool kHasDot = false;
 constexpr const char* kIsaName = "portable";
 
@@ -39,6 +39,23 @@ inline VI sub32(VI a, VI b) { return _mm_sub_epi32(a, b); }
 inline VI mul32(VI a, VI b) { return _mm_mullo_epi32(a, b); }
 inline VI dot_u8s8_16(VI u, VI s) { return _mm_maddubs_epi16(u, s); }
 inline VI dot_16_32(VI a, VI b) { return _mm_madd_epi16(a, b); }
+// Two columns' sums += weights times the 4 bytes at p, as one asm so that nothing spills (see vec_avx2.h).
+inline void mac2_nibbles(VI& acc0, VI& acc1, VI w0, VI w1, const void* p) {
+  using Word = const int32_t __attribute__((may_alias, aligned(1)));
+  VI a, product;
+  asm("movd %6, %0\n\tpshufd $0, %0, %0\n\tmovdqa %4, %1\n\tpmaddubsw %0, %1\n\tpaddw %1, %2\n\t"
+      "movdqa %5, %1\n\tpmaddubsw %0, %1\n\tpaddw %1, %3"
+      : "=&x"(a), "=&x"(product), "+&x"(acc0), "+&x"(acc1)
+      : "x"(w0), "x"(w1), "m"(*static_cast<Word*>(p)));
+}
+inline void mac2_words(VI& acc0, VI& acc1, VI w0, VI w1, const void* p) {
+  using Word = const int32_t __attribute__((may_alias, aligned(1)));
+  VI a, product;
+  asm("movd %6, %0\n\tpshufd $0, %0, %0\n\tmovdqa %4, %1\n\tpmaddwd %0, %1\n\tpaddd %1, %2\n\t"
+      "pmaddwd %5, %0\n\tpaddd %0, %3"
+      : "=&x"(a), "=&x"(product), "+&x"(acc0), "+&x"(acc1)
+      : "x"(w0), "x"(w1), "m"(*static_cast<Word*>(p)));
+}
 inline VI load_i16(const void* p) { return _mm_cvtepi16_epi32(_mm_loadl_epi64(static_cast<const __m128i*>(p))); }
 inline VF load_f32(const void* p) { return _mm_loadu_ps(static_cast<const float*>(p)); }
 inline void store_f32(float* p, VF v) { _mm_storeu_ps(p, v); }
