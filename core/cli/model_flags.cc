@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/model_flags.h"
+
+#include <cstdlib>
+#include <filesystem>
+#include <utility>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "checkpoint/gguf.h"
+#include "quantize/import.h"
+#include "device/device.h"
+#include "plugin/host_table.h"
+
+namespace pluq::cli {
+
+namespace fs = std::filesystem;
+
+void TextFlags::add(CLI::App& verb) {
+  prompt_option = verb.add_option("-p,--prompt", prompt, "Text")->type_name("TEXT");
+  verb.add_option("-f,--file", file, "File with the text")->type_name("FILE")->excludes(prompt_option);
+}
+
+bool TextFlags::given() const { return prompt_option->count() > 0 || !file.empty(); }
+
+std::string TextFlags::read() const {
+  if (!given()) fail_usage("give the text with -p TEXT or -f FILE");
+  return file.empty() ? prompt : read_file(file, size_t{1} << 30);
+}
+
+std::shared_ptr<const Tokenizer> load_tokenizer(const std::string& model) {
+  std::error_code ec;
+  if (fs::is_regular_file(model, ec) && fs::path(model).extension() == ".gguf") {
+    return Tokenizer::from_json(tokenizer_json_from_gguf(read_gguf_vocabulary(*GgufFile::open(model)), model), model);
+  }
+  return Tokenizer::from_directory(model);
+}
+
+RunConfig merge_config(const CommonFlags& flags, const std::string& model) {
+  RunConfig config;
+  if (!flags.config.empty()) config = read_run_config(flags.config);
+  if (!model.empty()) config.model = model;
+  if (!flags.device.empty()) config.device = flags.device;
+  if (!flags.compute.empty()) config.compute = flags.compute;
+  if (!flags.activations.empty()) config.activations = flags.activations;
+  if (flags.context > 0) config.context = flags.context;
+  if (flags.threads > 0) config.threads = flags.threads;
+  if (!flags.kv_cache.empty()) {
+    parse_kv_dtype(flags.kv_cache, "--kv-cache");
+    config.kv_dtype = flags.kv_cache;
+  }
+  std::vector<std::string> paths;
+  for (const std::string& path : flags.plugins) paths.push_back(fs::absolute(path).lexically_normal().string());
+  config.plugin_paths.insert(config.plugin_paths.begin(), paths.begin(), paths.end());
+  static const std::pair<const char*, LogLevel> levels[] = {
+      {"debug", LogLevel::kDebug}, {"info", LogLevel::kInfo}, {"warning", LogLevel::kWarning}, {"error", LogLevel::kError}};
+  for (const auto& [name, level] : levels) {
+    if (flags.log_level == name) set_log_level(level);
+  }
+  check_device(config.device);
+  return config;
+}
+
+std::unique_ptr<PluginHost> open_plugins(const RunConfig& config) {
+  PluginOptions options;
+  options.directories = config.plugin_paths;
+  options.allow_list = config.plugin_allow;
+  options.prefer = config.plugin_prefer;
+  return std::make_unique<PluginHost>(options);
+}
+
+LoadOptions load_options(const RunConfig& config, bool quiet) {
+  if (config.model.empty()) fail_usage("no model: give MODEL, or `model` in the --config file");
+  LoadOptions o;
+  o.path = config.model;
+  o.compute = config.compute == "exact" ? PLUQ_COMPUTE_EXACT : PLUQ_COMPUTE_FAST;
+  o.activations = config.activations == "float" ? PLUQ_ACTIVATIONS_FLOAT : PLUQ_ACTIVATIONS_CHECKPOINT;
+  o.context = config.context;
+  for (const FormatSetting& f : config.formats) o.formats.push_back({f.name, f.type, f.options, f.where});
+  for (const LayerSetting& l : config.layers) o.rules.push_back({l.pattern, l.format, l.where});
+  o.quiet = quiet;
+  return o;
+}
+
+std::shared_ptr<ThreadPool> make_pool(const RunConfig& config) {
+  return std::make_shared<ThreadPool>(config.threads > 0 ? config.threads : usable_cpus());
+}
+
+OpenModel open_model(const CommonFlags& flags, const std::string& model, bool need_tokenizer) {
+  OpenModel open;
+  open.config = merge_config(flags, model);
+  const LoadOptions options = load_options(open.config, flags.quiet);
+  if (need_tokenizer) open.tokenizer = load_tokenizer(options.path);
+  open.plugins = open_plugins(open.config);
+  open.pool = make_pool(open.config);
+  open.loaded = load_model(*open.plugins, open.pool, options);
+  for (const std::string& warning : open.loaded.warnings) log_line(LogLevel::kWarning, warning);
+  if (!open.loaded.tensors_unused.empty()) {
+    log_line(LogLevel::kWarning,
+             fmt::format("{}: {} tensors are not used, among them {}", options.path, open.loaded.tensors_unused.size(),
+                         open.loaded.tensors_unused[0]));
+  }
+  for (const LayerReport& l : open.loaded.model->layers()) {
+    log_line(LogLevel::kInfo, fmt::format("{}: {} {} by {}{}", l.name, l.format, l.scheme, l.kernel,
+                                          l.reason.empty() ? "" : " (" + l.reason + ")"));
+  }
+  return open;
+}
+
+Session OpenModel::session() const {
+  SessionOptions o;
+  o.context = config.context;
+  const std::string dtype = !config.kv_dtype.empty() ? config.kv_dtype : config.compute == "exact" ? "f32" : "f16";
+  o.kv_dtype = parse_kv_dtype(dtype, "--kv-cache");
+  return Session(loaded.model, o);
+}
+
+}  // namespace pluq::cli

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+// From flags and YAML to a running model: what run, logits, layer, inspect and bench share.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "cli/common.h"
+#include "config/run_config.h"
+#include "engine/session.h"
+#include "model/loader.h"
+#include "plugin/plugin_host.h"
+#include "tokenizer/tokenizer.h"
+
+namespace pluq::cli {
+
+// -p TEXT or -f FILE.
+struct TextFlags {
+  std::string prompt, file;
+  CLI::Option* prompt_option = nullptr;
+  void add(CLI::App& verb);
+  bool given() const;
+  // Throws Error(kUsage) when neither or both are given.
+  std::string read() const;
+};
+
+// The tokenizer of a model directory, or the one inside a .gguf file.
+std::shared_ptr<const Tokenizer> load_tokenizer(const std::string& model);
+
+// The YAML file of --config with the flags on top. `model` is the positional argument, which wins over the file's.
+RunConfig merge_config(const CommonFlags& flags, const std::string& model);
+
+// Plugins by the search path of the configuration; at debug level every candidate is logged.
+std::unique_ptr<PluginHost> open_plugins(const RunConfig& config);
+std::shared_ptr<ThreadPool> make_pool(const RunConfig& config);
+
+// A loaded model and all it stands on.
+struct OpenModel {
+  RunConfig config;
+  std::unique_ptr<PluginHost> plugins;
+  std::shared_ptr<ThreadPool> pool;
+  LoadedModel loaded;
+  std::shared_ptr<const Tokenizer> tokenizer;
+
+  Session session() const;
+};
+OpenModel open_model(const CommonFlags& flags, const std::string& model, bool need_tokenizer = true);
+
+// The options a loader needs, from the merged configuration.
+LoadOptions load_options(const RunConfig& config, bool quiet);
+
+}  // namespace pluq::cli
