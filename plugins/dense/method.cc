@@ -3,20 +3,24 @@
 
 #include <cstring>
 
+#include "dense/kernels.h"
+
 namespace dense {
 namespace {
 
 using namespace pluq;
 
-class DenseMethod : public LinearMethod {
+class DenseMethod final : public cpu::FloatLinear {
  public:
-  DenseMethod(const LayerDesc& layer, const Device&)
-      : LinearMethod(layer), dtype_id_(layer.tensors.at("weight").dtype_id()) {}
+  DenseMethod(const LayerDesc& layer, const Device& device)
+      : FloatLinear(layer, device, kernel_tables()), dtype_id_(layer.tensors.at("weight").dtype_id()) {
+    if (!layer.whole()) throw unsupported("layer " + layer.name + ": split layers are not built yet");
+  }
 
   MethodInfo describe() const override {
     MethodInfo info;
     info.scheme = dtype_id_ == PLUQ_DTYPE_F32 ? "f32" : dtype_id_ == PLUQ_DTYPE_F16 ? "f16" : "bf16";
-    info.kernel = "dequantize";
+    info.kernel = layer().kind == "embedding" ? "gather" : kernel_name();
     info.arithmetic = PLUQ_ARITHMETIC_F32;
     info.bits_per_weight = dtype_id_ == PLUQ_DTYPE_F32 ? 32 : 16;
     return info;
@@ -42,6 +46,13 @@ class DenseMethod : public LinearMethod {
       float* row = out + (n - n_begin) * ld;
       for (int64_t i = 0; i < k; ++i) row[i] = w.real(n * k + i);
     }
+  }
+
+ protected:
+  void settle(const Tensors&) override {
+    weights_.type = dtype_id_ == PLUQ_DTYPE_F32   ? cpu::FloatType::kF32
+                    : dtype_id_ == PLUQ_DTYPE_F16 ? cpu::FloatType::kF16
+                                                  : cpu::FloatType::kBf16;
   }
 
  private:
