@@ -220,16 +220,21 @@ class Quantization {
     const HostExec exec(pool_, 0, {}, &host_table());
     pool_.run([&](int worker, int workers) {
       const int64_t k = t.layer.in_features;
-      std::vector<float> a(static_cast<size_t>(k)), b(a.size());
-      for (int64_t n = worker; n < t.layer.out_features; n += workers) {
-        rows(n, n + 1, a.data(), k);
-        choice.method.dequantize(exec.get(), tensors, n, n + 1, b.data(), k);
-        for (int64_t i = 0; i < k; ++i) {
-          const double x = a[static_cast<size_t>(i)], d = x - b[static_cast<size_t>(i)];
-          wrong[static_cast<size_t>(worker)] += d * d;
-          whole[static_cast<size_t>(worker)] += x * x;
+      constexpr int64_t kRows = 32;
+      std::vector<float> a(static_cast<size_t>(kRows * k)), b(a.size());
+      double w = 0, all = 0;
+      for (int64_t n = worker * kRows; n < t.layer.out_features; n += workers * kRows) {
+        const int64_t end = std::min(n + kRows, t.layer.out_features);
+        rows(n, end, a.data(), k);
+        choice.method.dequantize(exec.get(), tensors, n, end, b.data(), k);
+        for (size_t i = 0; i < static_cast<size_t>((end - n) * k); ++i) {
+          const double x = a[i], d = x - b[i];
+          w += d * d;
+          all += x * x;
         }
       }
+      wrong[static_cast<size_t>(worker)] = w;
+      whole[static_cast<size_t>(worker)] = all;
     });
     double w = 0, all = 0;
     for (size_t i = 0; i < wrong.size(); ++i) {

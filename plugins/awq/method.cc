@@ -78,7 +78,7 @@ class AwqMethod final : public cpu::IntLinear {
     const Tensor& z = tensors.at("qzeros");
     return static_cast<int>(pack::awq_code(z.data(), z.dim(1), g, n));
   }
-  int64_t group_of(const Tensors&, int64_t k) const override { return k / group_size_; }
+  std::vector<int32_t> column_groups(const Tensors&) const override { return natural_groups(group_size_); }
 
  private:
   uint32_t scales_dtype_;

@@ -45,10 +45,15 @@ class PackedInt : public IntLinear {
   }
 
  protected:
-  int64_t group_of(const Tensors& tensors, int64_t k) const override {
+  std::vector<int32_t> column_groups(const Tensors& tensors) const override {
+    std::vector<int32_t> out = natural_groups(settings_.group_size);
     const Tensor* order = tensors.find(order_name());
-    if (order != nullptr && has_order(*order)) return order->load<int32_t>(k);
-    return settings_.group_size < 0 ? 0 : k / settings_.group_size;
+    if (order == nullptr || !has_order(*order)) return out;
+    for (size_t k = 0; k < out.size(); ++k) {
+      out[k] = order->load<int32_t>(static_cast<int64_t>(k));
+      if (out[k] < 0 || out[k] >= num_groups_) throw invalid(format("layer %s: %s[%zu] is %d, outside the %lld groups", layer().name.c_str(), order_name(), k, out[k], ll(num_groups_)));
+    }
+    return out;
   }
   virtual const char* order_name() const = 0;
 
@@ -74,13 +79,7 @@ class PackedInt : public IntLinear {
       }
       return;
     }
-    for (int64_t k = 0; k < t->elements(); ++k) {
-      const int32_t g = t->load<int32_t>(k);
-      if (g < 0 || g >= num_groups_) {
-        throw invalid(format("layer %s: %s[%lld] is %d, outside the %lld groups", layer().name.c_str(), order_name(), ll(k), g, ll(num_groups_)));
-      }
-      g_idx_.push_back(g);
-    }
+    g_idx_ = column_groups(tensors);
   }
   virtual bool needs_order() const { return true; }
 

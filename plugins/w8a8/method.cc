@@ -123,7 +123,7 @@ class Int8Method final : public cpu::IntLinear {
     return tensors.at("weight_scale").real(per_tensor() ? 0 : n);
   }
   int zero(const Tensors&, int64_t, int64_t) const override { return 128; }
-  int64_t group_of(const Tensors&, int64_t) const override { return 0; }
+  std::vector<int32_t> column_groups(const Tensors&) const override { return natural_groups(-1); }
 
  private:
   bool per_tensor() const {

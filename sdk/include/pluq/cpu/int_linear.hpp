@@ -111,12 +111,20 @@ class IntLinear : public LinearMethod {
   void dequantize(const Tensors& tensors, int64_t n_begin, int64_t n_end, float* out, int64_t ld) const override {
     const int64_t k = layer().k();
     std::vector<uint8_t> code(static_cast<size_t>(k));
+    const std::vector<int32_t> group = column_groups(tensors);
     for (int64_t n = n_begin; n < n_end; ++n) {
       codes(tensors, n, code.data());
+      int64_t last = -1;
+      float s = 0;
+      int z = 0;
       for (int64_t i = 0; i < k; ++i) {
-        const int64_t g = group_of(tensors, i);
-        out[(n - n_begin) * ld + i] =
-            scale(tensors, n, g) * static_cast<float>(static_cast<int>(code[static_cast<size_t>(i)]) - zero(tensors, n, g));
+        const int64_t g = group[static_cast<size_t>(i)];
+        if (g != last) {
+          s = scale(tensors, n, g);
+          z = zero(tensors, n, g);
+          last = g;
+        }
+        out[(n - n_begin) * ld + i] = s * static_cast<float>(static_cast<int>(code[static_cast<size_t>(i)]) - z);
       }
     }
   }
@@ -129,11 +137,11 @@ class IntLinear : public LinearMethod {
   // Looks at the values and fills the members below. Throws for what is wrong or not supported.
   virtual void settle(const Tensors& tensors) = 0;
   // The K unsigned codes of row n in the checkpoint's column order; scale and integer zero of row n in group g; the
-  // group of column k. Reentrant.
+  // group of each column, [K]. Reentrant.
   virtual void codes(const Tensors& tensors, int64_t n, uint8_t* out) const = 0;
   virtual float scale(const Tensors& tensors, int64_t n, int64_t g) const = 0;
   virtual int zero(const Tensors& tensors, int64_t n, int64_t g) const = 0;
-  virtual int64_t group_of(const Tensors& tensors, int64_t k) const = 0;
+  virtual std::vector<int32_t> column_groups(const Tensors& tensors) const = 0;
 
   // Set by settle:
   int32_t bits_ = 4;
@@ -147,6 +155,13 @@ class IntLinear : public LinearMethod {
   IntActivation activation_ = IntActivation::kExact;
   float divisor_ = 127.0F, static_scale_ = 1.0F;
   int32_t static_zero_ = 0;
+
+  // column_groups of groups that lie in order.
+  std::vector<int32_t> natural_groups(int64_t size) const {
+    std::vector<int32_t> out(static_cast<size_t>(layer().k()));
+    for (size_t i = 0; i < out.size(); ++i) out[i] = size < 0 ? 0 : static_cast<int32_t>(static_cast<int64_t>(i) / size);
+    return out;
+  }
 
   static IntScaleType narrow(uint32_t dtype_id) {
     return dtype_id == PLUQ_DTYPE_F16 ? IntScaleType::kF16 : dtype_id == PLUQ_DTYPE_BF16 ? IntScaleType::kBf16 : IntScaleType::kF32;
