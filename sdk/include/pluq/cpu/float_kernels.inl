@@ -28,24 +28,45 @@ constexpr int element_bytes() {
   return T == FloatType::kF32 ? 4 : T == FloatType::kF16 || T == FloatType::kBf16 ? 2 : 1;
 }
 
+// V vectors that lie side by side.
+template <FloatType T, int V>
+inline void decode_all(const uint8_t* p, F* out) {
+  int v = 0;
+  if constexpr (T == FloatType::kE4m3) {
+    for (; v + 2 <= V; v += 2) load_e4m3_pair(p + v * kLanes, out + v);
+  }
+  for (; v < V; ++v) out[v] = decode<T>(p + v * kLanes * element_bytes<T>());
+}
+
+// How many vectors of columns R rows can keep in registers: a divisor of kVectors.
+constexpr int vectors_for(int rows) {
+  int v = kVectors;
+  while (v > 1 && v * rows > kAccumulators) v /= 2;
+  return v;
+}
+constexpr int kStreamRows = 6;  // up to here weights are decoded on the way, beyond into L1
+
 // sums[r][32] = x[r][k0..k1) * panel, R rows at once, weights decoded on the way.
 template <FloatType T, int R>
 inline void stream_rows(const uint8_t* panel, const float* x, int64_t ldx, int64_t k0, int64_t k1, float* sums) {
-  F acc[R][kVectors];
-  for (int r = 0; r < R; ++r) {
-    for (int v = 0; v < kVectors; ++v) acc[r][v] = zero();
-  }
-  const uint8_t* w = panel + k0 * kFloatPanel * element_bytes<T>();
-  for (int64_t k = k0; k < k1; ++k, w += kFloatPanel * element_bytes<T>()) {
-    F a[R];
-    for (int r = 0; r < R; ++r) a[r] = set1(x[r * ldx + k]);
-    for (int v = 0; v < kVectors; ++v) {
-      const F b = decode<T>(w + v * kLanes * element_bytes<T>());
-      for (int r = 0; r < R; ++r) acc[r][v] = mul_add(a[r], b, acc[r][v]);
+  constexpr int V = vectors_for(R);
+  for (int c = 0; c < kVectors; c += V) {
+    F acc[R][V];
+    for (int r = 0; r < R; ++r) {
+      for (int v = 0; v < V; ++v) acc[r][v] = zero();
     }
-  }
-  for (int r = 0; r < R; ++r) {
-    for (int v = 0; v < kVectors; ++v) store(sums + r * kFloatPanel + v * kLanes, acc[r][v]);
+    const uint8_t* w = panel + (k0 * kFloatPanel + c * kLanes) * element_bytes<T>();
+    for (int64_t k = k0; k < k1; ++k, w += kFloatPanel * element_bytes<T>()) {
+      F b[V];
+      decode_all<T, V>(w, b);
+      for (int r = 0; r < R; ++r) {
+        const F a = set1(x[r * ldx + k]);
+        for (int v = 0; v < V; ++v) acc[r][v] = mul_add(a, b[v], acc[r][v]);
+      }
+    }
+    for (int r = 0; r < R; ++r) {
+      for (int v = 0; v < V; ++v) store(sums + r * kFloatPanel + (c + v) * kLanes, acc[r][v]);
+    }
   }
 }
 
@@ -73,6 +94,7 @@ inline void tile_all(const float* tile, const float* x, int64_t ldx, int64_t dep
   for (int c = 0; c < kFloatPanel; c += kTileVectors * kLanes) {
     int64_t r = 0;
     for (; r + kTileRows <= rows; r += kTileRows) tile_rows<kTileRows>(tile + c, x + r * ldx, ldx, depth, sums + r * kFloatPanel + c);
+    for (; r + 4 <= rows; r += 4) tile_rows<4>(tile + c, x + r * ldx, ldx, depth, sums + r * kFloatPanel + c);
     for (; r + 2 <= rows; r += 2) tile_rows<2>(tile + c, x + r * ldx, ldx, depth, sums + r * kFloatPanel + c);
     for (; r < rows; ++r) tile_rows<1>(tile + c, x + r * ldx, ldx, depth, sums + r * kFloatPanel + c);
   }
@@ -82,10 +104,14 @@ inline void tile_all(const float* tile, const float* x, int64_t ldx, int64_t dep
 template <FloatType T>
 inline void segment(const uint8_t* panel, const float* x, int64_t ldx, int64_t rows, int64_t k0, int64_t k1, float* tile,
                     float* sums) {
-  if (rows <= 3) {
-    if (rows == 1) return stream_rows<T, 1>(panel, x, ldx, k0, k1, sums);
-    if (rows == 2) return stream_rows<T, 2>(panel, x, ldx, k0, k1, sums);
-    return stream_rows<T, 3>(panel, x, ldx, k0, k1, sums);
+  switch (rows) {
+    case 1: return stream_rows<T, 1>(panel, x, ldx, k0, k1, sums);
+    case 2: return stream_rows<T, 2>(panel, x, ldx, k0, k1, sums);
+    case 3: return stream_rows<T, 3>(panel, x, ldx, k0, k1, sums);
+    case 4: return stream_rows<T, 4>(panel, x, ldx, k0, k1, sums);
+    case 5: return stream_rows<T, 5>(panel, x, ldx, k0, k1, sums);
+    case kStreamRows: return stream_rows<T, kStreamRows>(panel, x, ldx, k0, k1, sums);
+    default: break;
   }
   memset(sums, 0, static_cast<size_t>(rows) * kFloatPanel * 4);
   for (int64_t k = k0; k < k1; k += kFloatDepth) {
@@ -95,7 +121,12 @@ inline void segment(const uint8_t* panel, const float* x, int64_t ldx, int64_t r
     if constexpr (T == FloatType::kF32) {
       decoded = reinterpret_cast<const float*>(w);
     } else {
-      for (int64_t i = 0; i < depth * kFloatPanel; i += kLanes) store(tile + i, decode<T>(w + i * element_bytes<T>()));
+      for (int64_t i = 0; i < depth * kFloatPanel; i += 2 * kLanes) {
+        F pair[2];
+        decode_all<T, 2>(w + i * element_bytes<T>(), pair);
+        store(tile + i, pair[0]);
+        store(tile + i + kLanes, pair[1]);
+      }
     }
     tile_all(decoded, x + k, ldx, depth, rows, sums);
   }
@@ -118,13 +149,14 @@ inline void panel_of(const FloatWeights& w, const float* x, int64_t ldx, int64_t
   const uint8_t* panel = w.panels + p * w.panel_bytes;
   const int64_t n0 = p * kFloatPanel, width = w.n - n0 < kFloatPanel ? w.n - n0 : kFloatPanel;
   alignas(64) float factor[kFloatPanel];
+  const float unit = w.type == FloatType::kE4m3 ? kE4m3Unit : 1.0f;  // of the decoded numbers, a power of two
   if (w.scale == FloatScale::kBlock) {
     memset(totals, 0, static_cast<size_t>(rows) * kFloatPanel * 4);
     const int64_t per_row = (w.k + w.block_k - 1) / w.block_k;
     for (int64_t b = 0; b < per_row; ++b) {
       const int64_t k0 = b * w.block_k, k1 = k0 + w.block_k < w.k ? k0 + w.block_k : w.k;
       segment_of(w.type, panel, x, ldx, rows, k0, k1, tile, sums);
-      for (int64_t i = 0; i < kFloatPanel; ++i) factor[i] = i < width ? w.scales[(n0 + i) / w.block_n * per_row + b] : 0.0f;
+      for (int64_t i = 0; i < kFloatPanel; ++i) factor[i] = i < width ? unit * w.scales[(n0 + i) / w.block_n * per_row + b] : 0.0f;
       for (int64_t r = 0; r < rows; ++r) {
         for (int v = 0; v < kFloatPanel; v += kLanes) {
           float* t = totals + r * kFloatPanel + v;
@@ -135,9 +167,9 @@ inline void panel_of(const FloatWeights& w, const float* x, int64_t ldx, int64_t
   } else {
     totals = sums;
     segment_of(w.type, panel, x, ldx, rows, 0, w.k, tile, sums);
-    for (int64_t i = 0; i < kFloatPanel; ++i) factor[i] = w.scale == FloatScale::kRow && i < width ? w.scales[n0 + i] : 1.0f;
+    for (int64_t i = 0; i < kFloatPanel; ++i) factor[i] = w.scale == FloatScale::kRow && i < width ? unit * w.scales[n0 + i] : unit;
   }
-  const bool scaled = w.scale == FloatScale::kRow;
+  const bool scaled = w.scale == FloatScale::kRow || (w.scale == FloatScale::kNone && unit != 1.0f);
   for (int64_t r = 0; r < rows; ++r) {
     float* y = out.y + r * out.ldy + n0;
     const float* t = totals + r * kFloatPanel;

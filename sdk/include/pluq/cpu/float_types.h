@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Plain data of the float GEMM, shared by the packer, its callers and its ISA files (so no function lives here).
 //
-// y[M, N] = x[M, K] * W[N, K]^T in f32, weights stored as f32, f16, bf16, e4m3 or e5m2 and decoded exactly in registers.
+// y[M, N] = x[M, K] * W[N, K]^T in f32, weights stored as f32, f16, bf16, e4m3 or e5m2 and decoded exactly in registers
+// (e4m3's two NaN codes count as +-480: refuse them when loading).
 // Packed form, one for every ISA and every M: panels of 32 output rows, each [K][32] elements, so that a worker reads
 // one stream. Rows beyond N are zero.
 #pragma once

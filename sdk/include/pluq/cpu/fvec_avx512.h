@@ -19,7 +19,8 @@ namespace float_avx512 {
 #endif
 namespace {
 
-constexpr int kLanes = 16, kTileRows = 12, kTileVectors = 2;
+constexpr int kLanes = 16, kTileRows = 12, kTileVectors = 2, kAccumulators = 24;
+constexpr float kE4m3Unit = 256.0f;  // load_e4m3 gives code / unit
 
 #ifdef PLUQ_CPU_EMULATE_AVX512
 
@@ -59,13 +60,11 @@ inline F add(F a, F b) { return each([&](int i) { return a.v[i] + b.v[i]; }); }
 inline F load_bf16(const uint8_t* p) { return each([&](int i) { return from_bits(static_cast<uint32_t>(word(p + 2 * i)) << 16); }); }
 inline F load_f16(const uint8_t* p) { return each([&](int i) { return half(word(p + 2 * i)); }); }
 inline F load_e4m3(const uint8_t* p) {
-  return each([&](int i) {
-    const uint32_t low = p[i] & 0x7f;
-    const float magnitude = low == 0x7f ? from_bits(0x7fc00000u) : from_bits(low << 20) * 0x1.0p120f;
-    uint32_t bits;
-    memcpy(&bits, &magnitude, 4);
-    return from_bits(bits | static_cast<uint32_t>(p[i] & 0x80) << 24);
-  });
+  return each([&](int i) { return half(static_cast<uint16_t>((p[i] & 0x80) << 8 | (p[i] & 0x7f) << 7)); });
+}
+inline void load_e4m3_pair(const uint8_t* p, F* out) {
+  out[0] = load_e4m3(p);
+  out[1] = load_e4m3(p + kLanes);
 }
 inline F load_e5m2(const uint8_t* p) { return each([&](int i) { return half(static_cast<uint16_t>(p[i] << 8)); }); }
 
@@ -85,13 +84,16 @@ inline F load_bf16(const uint8_t* p) {
       _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))), 16));
 }
 inline F load_f16(const uint8_t* p) { return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
+// The byte's fields, moved one bit down from the top of 16, are an f16 of 2^-8 times the value, subnormals included.
 inline F load_e4m3(const uint8_t* p) {
-  const __m512i x = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
-  const __m512i low = _mm512_and_si512(x, _mm512_set1_epi32(0x7f));
-  const __m512i scaled =
-      _mm512_castps_si512(_mm512_mul_ps(_mm512_castsi512_ps(_mm512_slli_epi32(low, 20)), _mm512_set1_ps(0x1.0p120f)));
-  const __m512i value = _mm512_mask_mov_epi32(scaled, _mm512_cmpeq_epi32_mask(low, _mm512_set1_epi32(0x7f)), _mm512_set1_epi32(0x7fc00000));
-  return _mm512_castsi512_ps(_mm512_or_si512(value, _mm512_slli_epi32(_mm512_and_si512(x, _mm512_set1_epi32(0x80)), 24)));
+  const __m256i high = _mm256_slli_epi16(_mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))), 8);
+  return _mm512_cvtph_ps(_mm256_and_si256(_mm256_srai_epi16(high, 1), _mm256_set1_epi16(static_cast<int16_t>(0xbf80))));
+}
+inline void load_e4m3_pair(const uint8_t* p, F* out) {
+  const __m512i high = _mm512_slli_epi16(_mm512_cvtepu8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))), 8);
+  const __m512i halves = _mm512_and_si512(_mm512_srai_epi16(high, 1), _mm512_set1_epi16(static_cast<int16_t>(0xbf80)));
+  out[0] = _mm512_cvtph_ps(_mm512_castsi512_si256(halves));
+  out[1] = _mm512_cvtph_ps(_mm512_extracti64x4_epi64(halves, 1));
 }
 inline F load_e5m2(const uint8_t* p) {
   const __m256i wide = _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));

@@ -11,7 +11,8 @@ namespace cpu {
 namespace float_portable {
 namespace {
 
-constexpr int kLanes = 4, kTileRows = 4, kTileVectors = 2;
+constexpr int kLanes = 4, kTileRows = 4, kTileVectors = 2, kAccumulators = 12;
+constexpr float kE4m3Unit = 1.0f;  // load_e4m3 gives code / unit
 using F = __m128;
 
 inline F zero() { return _mm_setzero_ps(); }
@@ -41,9 +42,12 @@ inline F load_f16(const uint8_t* p) { return halves(_mm_cvtepu16_epi32(_mm_loadl
 inline F load_e4m3(const uint8_t* p) {
   const __m128i x = bytes(p), low = _mm_and_si128(x, _mm_set1_epi32(0x7f));
   const __m128i scaled = _mm_castps_si128(_mm_mul_ps(_mm_castsi128_ps(_mm_slli_epi32(low, 20)), _mm_set1_ps(0x1.0p120f)));
-  const __m128i nan = _mm_and_si128(_mm_cmpeq_epi32(low, _mm_set1_epi32(0x7f)), _mm_set1_epi32(0x7fc00000));
   const __m128i sign = _mm_slli_epi32(_mm_and_si128(x, _mm_set1_epi32(0x80)), 24);
-  return _mm_castsi128_ps(_mm_or_si128(_mm_or_si128(scaled, sign), nan));
+  return _mm_castsi128_ps(_mm_or_si128(scaled, sign));
+}
+inline void load_e4m3_pair(const uint8_t* p, F* out) {
+  out[0] = load_e4m3(p);
+  out[1] = load_e4m3(p + kLanes);
 }
 inline F load_e5m2(const uint8_t* p) { return halves(_mm_slli_epi32(bytes(p), 8)); }
 
