@@ -212,7 +212,7 @@ std::optional<int64_t> GgufFile::integer(std::string_view key) const {
   const GgufValue* value = find(key);
   if (value == nullptr) return std::nullopt;
   if (const auto* i = std::get_if<int64_t>(value)) return *i;
-  if (const auto* u = std::get_if<uint64_t>(value)) return checked_cast<int64_t>(*u, key);
+  if (const auto* u = std::get_if<uint64_t>(value)) return checked_cast<int64_t>(*u, fmt::format("{}: key '{}'", path_, key));
   fail_input("{}: key '{}' is not an integer", path_, key);
 }
 

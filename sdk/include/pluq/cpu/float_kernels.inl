@@ -48,7 +48,7 @@ constexpr int kStreamRows = 6;  // up to here weights are decoded on the way, be
 
 // sums[r][32] = x[r][k0..k1) * panel, R rows at once, weights decoded on the way.
 template <FloatType T, int R>
-inline void stream_rows(const uint8_t* panel, const float* x, int64_t ldx, int64_t k0, int64_t k1, float* sums) {
+__attribute__((noinline)) void stream_rows(const uint8_t* panel, const float* x, int64_t ldx, int64_t k0, int64_t k1, float* sums) {
   constexpr int V = vectors_for(R);
   for (int c = 0; c < kVectors; c += V) {
     F acc[R][V];
@@ -72,7 +72,7 @@ inline void stream_rows(const uint8_t* panel, const float* x, int64_t ldx, int64
 
 // sums[r][32] += x[r][0..depth) * tile[depth][32] for R rows and kTileVectors vectors of columns.
 template <int R>
-inline void tile_rows(const float* tile, const float* x, int64_t ldx, int64_t depth, float* sums) {
+__attribute__((noinline)) void tile_rows(const float* tile, const float* x, int64_t ldx, int64_t depth, float* sums) {
   F acc[R][kTileVectors];
   for (int r = 0; r < R; ++r) {
     for (int v = 0; v < kTileVectors; ++v) acc[r][v] = load(sums + r * kFloatPanel + v * kLanes);
@@ -153,10 +153,12 @@ inline void panel_of(const FloatWeights& w, const float* x, int64_t ldx, int64_t
   if (w.scale == FloatScale::kBlock) {
     memset(totals, 0, static_cast<size_t>(rows) * kFloatPanel * 4);
     const int64_t per_row = (w.k + w.block_k - 1) / w.block_k;
+    int64_t row_at[kFloatPanel];
+    for (int64_t i = 0; i < kFloatPanel; ++i) row_at[i] = (n0 + i) / w.block_n * per_row;
     for (int64_t b = 0; b < per_row; ++b) {
       const int64_t k0 = b * w.block_k, k1 = k0 + w.block_k < w.k ? k0 + w.block_k : w.k;
       segment_of(w.type, panel, x, ldx, rows, k0, k1, tile, sums);
-      for (int64_t i = 0; i < kFloatPanel; ++i) factor[i] = i < width ? unit * w.scales[(n0 + i) / w.block_n * per_row + b] : 0.0f;
+      for (int64_t i = 0; i < kFloatPanel; ++i) factor[i] = i < width ? unit * w.scales[row_at[i] + b] : 0.0f;
       for (int64_t r = 0; r < rows; ++r) {
         for (int v = 0; v < kFloatPanel; v += kLanes) {
           float* t = totals + r * kFloatPanel + v;
@@ -208,7 +210,7 @@ inline float to_e4m3(float value) {
   memcpy(&normal, &rounded, 4);
   memcpy(&absolute, &magnitude, 4);
   const float small = (absolute + 24576.0f) - 24576.0f;  // 1.5 * 2^14: its last bit is 2^-9
-  const float out = absolute < 0x1.0p-6f ? small : normal;
+  const float out = absolute < 0x1.0p-6f ? small : magnitude > 0x7f800000u ? value : normal;
   uint32_t result;
   memcpy(&result, &out, 4);
   result |= bits & 0x80000000u;

@@ -3,11 +3,21 @@
 // plain C++, so that the kernels can be tested on any machine.
 #pragma once
 
-#include <immintrin.h>
 #include <stdint.h>
 #include <string.h>
 #ifdef PLUQ_CPU_EMULATE_AVX512
 #include <math.h>
+#else
+#if defined(__GNUC__) && !defined(__clang__)
+// gcc 12's own intrinsics header trips over these when they are inlined.
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#endif
+#include <immintrin.h>
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
 #endif
 
 namespace pluq {
