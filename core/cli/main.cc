@@ -43,6 +43,15 @@ int run(int argc, char** argv) {
                     add_bench, add_bench_linear, add_doctor, add_completion}) {
     verbs.push_back(add(app, flags));
   }
+  if (argc > 1 && argv[1][0] != '-') {
+    std::string names;
+    bool known = false;
+    for (const Verb& verb : verbs) {
+      names += (names.empty() ? "" : ", ") + verb.app->get_name();
+      known = known || verb.app->get_name() == argv[1];
+    }
+    if (!known) fail_usage("unknown verb '{}'; there are {}", printable(argv[1]), names);
+  }
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {

@@ -210,6 +210,7 @@ ResolvedLayer LayerResolver::resolve(const LayerRequest& request) {
   std::string unsupported;
   for (Claimant& claimant : claimants_) {
     if (!claimant.error.empty()) {
+      if (unsupported.empty()) unsupported = claimant.error;
       answers.push_back(claimant.error);
       continue;
     }
@@ -232,7 +233,7 @@ ResolvedLayer LayerResolver::resolve(const LayerRequest& request) {
   }
   // A format that knows the layer but cannot serve it is the answer, unless a more specific one can.
   if (winner == nullptr && !unsupported.empty()) {
-    fail_input("{}: layer {} is not supported: {}", checkpoint_->path(), request.name, unsupported);
+    fail_input("{}: layer {} cannot be served: {}", checkpoint_->path(), request.name, unsupported);
   }
   if (winner == nullptr) nobody(request, found, answers);
   out.method = std::move(best.method);

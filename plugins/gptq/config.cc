@@ -23,11 +23,12 @@ struct Rule {
 
 class GptqConfig final : public QuantizationConfig {
  public:
-  explicit GptqConfig(const Json& q) {
+  // from_options: the settings of a YAML file, where the schema's defaults hold.
+  GptqConfig(const Json& q, bool from_options) {
     const Json bits = q.any_of({"bits", "w_bit", "wbits"});
-    if (bits.is_null()) throw invalid("'bits' is missing");
-    base_.bits = check_bits(bits.as_int());
-    base_.group_size = check_group(q.any_of({"group_size", "q_group_size"}).int_or(-1));
+    if (bits.is_null() && !from_options) throw invalid("'bits' is missing");
+    base_.bits = check_bits(bits.int_or(4));
+    base_.group_size = check_group(q.any_of({"group_size", "q_group_size"}).int_or(from_options ? 128 : -1));
     base_.sym = q.get("sym").bool_or(true);
     base_.desc_act = q.get("desc_act").bool_or(false);
     read_format(q);
@@ -41,6 +42,9 @@ class GptqConfig final : public QuantizationConfig {
 
   Choice get_quant_method(const LayerDesc& layer, const Device& device) override {
     if (layer.kind == "embedding") return Choice::not_mine("gptq does not quantize embeddings");
+    if (layer.tensors.has("qweight") && !layer.tensors.has("scales")) {
+      return Choice::unsupported("tensor 'scales' is missing beside 'qweight'; the layer holds " + layer.tensors_text());
+    }
     if (!has_gptq_tensors(layer)) {
       return Choice::not_mine("there are no GPTQ tensors (qweight packed along K, scales); the layer holds " + layer.tensors_text());
     }
@@ -152,10 +156,14 @@ bool claims_method(const std::string& m) {
   return m == "gptq" || m == "auto-round" || m == "auto_round" || m == "autoround";
 }
 
+std::unique_ptr<QuantizationConfig> make_config_from_options(const Json& options) {
+  return std::make_unique<GptqConfig>(options, true);
+}
+
 std::unique_ptr<QuantizationConfig> make_config(const Json& q) {
   const std::string method = q.any_of({"quant_method", "method"}).string_or("gptq");
   if (ct::is_compressed_tensors(method)) return std::make_unique<PackedConfig>(q);
-  return std::make_unique<GptqConfig>(q);
+  return std::make_unique<GptqConfig>(q, false);
 }
 
 }  // namespace gptq

@@ -14,4 +14,7 @@ bool claims_method(const std::string& quant_method);
 
 std::unique_ptr<pluq::QuantizationConfig> make_config(const pluq::Json& quantization);
 
+// For a checkpoint without one: the options of a YAML file, or nothing.
+std::unique_ptr<pluq::QuantizationConfig> make_config_from_options(const pluq::Json& options);
+
 }  // namespace gptq

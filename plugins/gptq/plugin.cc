@@ -21,7 +21,7 @@ class GptqFormat final : public Format {
     return {0, method.empty() ? "the checkpoint has no quantization config" : "quant_method is '" + method + "', not gptq or compressed-tensors"};
   }
   std::unique_ptr<QuantizationConfig> create_config(const ConfigRequest& r) override {
-    return gptq::make_config(r.quantization ? r.quantization : r.options);
+    return r.quantization ? gptq::make_config(r.quantization) : gptq::make_config_from_options(r.options);
   }
   std::string algorithms() const override { return "rtn"; }
   std::unique_ptr<Quantizer> create_quantizer(QuantizeRequest r) override { return gptq::make_quantizer(std::move(r)); }

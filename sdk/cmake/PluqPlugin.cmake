@@ -9,7 +9,6 @@
 # Kernel files are compiled with -O3 and without contraction of a*b+c, so that bits do not depend on the compiler's mood.
 # CUDA_SOURCES are compiled when PLUQ_CUDA allows it and nvcc is there; PLUQ_HAS_CUDA is 1 or 0 in all sources.
 include_guard(GLOBAL)
-set(PLUQ_PLUGIN_CMAKE_DIR ${CMAKE_CURRENT_LIST_DIR})
 
 function(pluq_add_plugin name)
   cmake_parse_arguments(ARG "" "" "SOURCES;CUDA_SOURCES;LIBS" ${ARGN})
@@ -22,11 +21,11 @@ function(pluq_add_plugin name)
     INTERPROCEDURAL_OPTIMIZATION OFF SKIP_BUILD_RPATH ON SKIP_INSTALL_RPATH ON
     LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/lib/pluq/plugins)
   target_link_options(${name} PRIVATE
-    -Wl,--version-script=${PLUQ_PLUGIN_CMAKE_DIR}/pluq_plugin.map -Wl,--exclude-libs,ALL -Wl,-z,noexecstack
+    -Wl,--version-script=${CMAKE_CURRENT_FUNCTION_LIST_DIR}/pluq_plugin.map -Wl,--exclude-libs,ALL -Wl,-z,noexecstack
     -Wl,-z,relro -Wl,-z,now)
-  set_property(TARGET ${name} APPEND PROPERTY LINK_DEPENDS ${PLUQ_PLUGIN_CMAKE_DIR}/pluq_plugin.map)
+  set_property(TARGET ${name} APPEND PROPERTY LINK_DEPENDS ${CMAKE_CURRENT_FUNCTION_LIST_DIR}/pluq_plugin.map)
   if(NOT PLUQ_SANITIZE)
-    target_link_options(${name} PRIVATE -static-libstdc++ -static-libgcc -Wl,-z,defs)
+    target_link_options(${name} PRIVATE $<$<LINK_LANGUAGE:CXX>:-static-libstdc++> -static-libgcc -Wl,-z,defs)
   endif()
 
   set(avx2 -march=haswell -mtune=znver3)

@@ -1,0 +1,236 @@
+#!/usr/bin/env python3
+"""The command line as a user meets it, on the tiny model of tests/data/tiny: results against an independent float64 forward,
+equality over threads, chunks and formats' own decoding, and the message and exit code of every wrong use.
+    cli.py PLUQ SOURCE_DIR"""
+import json
+import os
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+
+pluq, source = sys.argv[1:3]
+tiny = f'{source}/tests/data/tiny'
+failed, passed = [], 0
+work = tempfile.mkdtemp()
+
+
+def run(*args, env=None):
+    return subprocess.run([pluq, *map(str, args)], capture_output=True, text=True, env={**os.environ, **(env or {})})
+
+
+def check(name, ok, detail=''):
+    global passed
+    if ok:
+        passed += 1
+    else:
+        failed.append(name)
+        print(f'FAILED {name}: {detail}', flush=True)
+
+
+def logits(model, *flags, env=None):
+    r = run('logits', model, '--ids-file', f'{tiny}/expected_ids.txt', '--out', f'{work}/l.npy', *flags, env=env)
+    assert r.returncode == 0, r.stderr
+    return np.load(f'{work}/l.npy')
+
+
+def relative(a, b):
+    return float(np.sqrt(((a - b) ** 2).mean()) / b.std())
+
+
+levels = [l for l in ('portable', 'avx2', 'avx512') if run('doctor', env={'PLUQ_ISA': l}).returncode == 0]
+print('instruction sets here:', ' '.join(levels), '; skipped:', ' '.join({'portable', 'avx2', 'avx512'} - set(levels)) or 'none')
+want = np.load(f'{tiny}/expected.npy')
+for isa in levels:
+    env = {'PLUQ_ISA': isa}
+    exact = logits(tiny, '--compute', 'exact', env=env)
+    check(f'{isa}: exact logits', relative(exact[-8:], want) < 1e-5, relative(exact[-8:], want))
+    check(f'{isa}: fast logits', relative(logits(tiny, env=env)[-8:], want) < 5e-3)
+    for threads in (1, 2, 3, 5):
+        check(f'{isa}: bits with {threads} threads', (logits(tiny, '--compute', 'exact', '--threads', threads, env=env) == exact).all())
+
+# Every format: what is quantized loads, its layers compute what they decode to, and its logits equal those of the dense model
+# made of the decoded weights.
+formats = {'gptq': ['group_size=32'], 'awq': ['group_size=32'], 'fp8': ['scheme=block'], 'w8a8': [], 'dense': ['dtype=f32']}
+for name, settings in formats.items():
+    out = f'{work}/{name}'
+    r = run('quantize', tiny, '-o', out, '--format', name, '--json', *[x for s in settings for x in ('--set', s)])
+    check(f'{name}: quantize', r.returncode == 0, r.stderr)
+    report = json.loads(r.stdout)
+    check(f'{name}: all layers', len(report['layers']) == 14 and all('skipped' not in l for l in report['layers']), r.stdout[:300])
+    check(f'{name}: error', all(l['error'] < (0.2 if name in ('gptq', 'awq') else 0.05) for l in report['layers']))
+    x = np.random.default_rng(0).standard_normal((5, 64)).astype(np.float32)
+    np.save(f'{work}/x.npy', x)
+    layer = 'model.layers.1.mlp.up_proj'
+    r = run('layer', out, layer, '--x', f'{work}/x.npy', '--out', f'{work}/y.npy', '--dequantize', f'{work}/w.npy', '--compute', 'exact', '--activations', 'float', '--json')
+    check(f'{name}: layer', r.returncode == 0 and json.loads(r.stdout)['format'] == name, r.stderr)
+    y, w = np.load(f'{work}/y.npy'), np.load(f'{work}/w.npy').astype(np.float64)
+    check(f'{name}: apply is dequantize', relative(y, x @ w.T) < 1e-5, relative(y, x @ w.T))
+    found = json.loads(run('inspect', out, '--json').stdout)
+    check(f'{name}: inspect', found['tensors_unused'] == [] and all(l['format'] == name for l in found['layers'] if l['kind'] == 'linear' or name == 'dense'))
+    a = logits(out, '--compute', 'exact')
+    check(f'{name}: decode equals prefill', (logits(out, '--compute', 'exact', '--threads', 1) == a).all())
+    moved = logits(out, '--compute', 'exact', '--activations', 'float')
+    if name in ('fp8', 'w8a8'):
+        check(f'{name}: activations are rounded', 1e-4 < relative(a, moved) < 0.2, relative(a, moved))
+    else:
+        check(f'{name}: activations are not rounded', (a == moved).all())
+
+r = run('run', tiny, '-p', 'In the beginning', '-n', 12, '--temperature', 0, '--json', '--compute', 'exact')
+o = json.loads(r.stdout)
+check('run: keys', set(o) == {'prompt_ids', 'output_ids', 'text', 'stop_reason', 'prefill', 'decode'}, o)
+ids = (o['prompt_ids'] + o['output_ids'])[:-1]
+run('logits', tiny, '--ids', ','.join(map(str, ids)), '--out', f'{work}/g.npy', '--compute', 'exact')
+again = np.load(f'{work}/g.npy').argmax(-1)[len(o['prompt_ids']) - 1:].tolist()
+check('run: greedy ids are the argmax of logits', again[:len(o['output_ids'])] == o['output_ids'], (again, o['output_ids']))
+a, b = (json.loads(run('run', tiny, '-p', 'x', '-n', 10, '--temperature', 1, '--seed', 3, '--json').stdout) for _ in range(2))
+check('run: equal seeds, equal texts', a['output_ids'] == b['output_ids'])
+stop = o['text'][len(o['text']) // 2:][:2]
+s = json.loads(run('run', tiny, '-p', 'In the beginning', '-n', 12, '--temperature', 0, '--json', '--compute', 'exact', '--stop', stop).stdout)
+check('run: stop string', s['stop_reason'] == 'stop' and stop not in s['text'] and o['text'].startswith(s['text']), s)
+t = json.loads(run('tokenize', tiny, '-p', 'Hello world', '--json').stdout)['ids']
+check('tokenize: there and back', json.loads(run('tokenize', tiny, '--decode', '--ids', ','.join(map(str, t)), '--no-special', '--json').stdout)['text'] == 'Hello world')
+for shell in ('bash', 'zsh', 'fish'):
+    r = run('completion', shell)
+    check(f'completion {shell}', r.returncode == 0 and 'quantize' in r.stdout)
+subprocess.run(['bash', '-n', '/dev/stdin'], input=run('completion', 'bash').stdout, text=True, check=True)
+
+# YAML: formats per layer, and quantizing while loading.
+yaml = f'{work}/run.yaml'
+open(yaml, 'w').write(f'model: {tiny}\nformats:\n  w4: {{type: gptq, group_size: 32}}\nlayers:\n  - {{match: "*.v_proj", format: dense}}\n'
+                      '  - {match: "re:.*layers\\\\.0\\\\..*", format: w4}\n  - {match: "*.down_proj", format: w8a8}\n')
+r = run('inspect', '--config', yaml, '--json')
+by = {l['name']: l['format'] for l in json.loads(r.stdout)['layers']} if r.returncode == 0 else {}
+check('yaml: rules', by.get('model.layers.0.self_attn.q_proj') == 'gptq' and by.get('model.layers.0.self_attn.v_proj') == 'dense' and
+      by.get('model.layers.1.mlp.down_proj') == 'w8a8' and by.get('model.layers.1.mlp.up_proj') == 'dense', r.stderr or by)
+r = run('run', '--config', yaml, '-p', 'x', '-n', 3, '--json')
+check('yaml: runs', r.returncode == 0, r.stderr)
+q = logits(f'{work}/gptq', '--compute', 'exact')
+open(f'{work}/all.yaml', 'w').write(f'model: {tiny}\nformats:\n  w4: {{type: gptq, group_size: 32}}\nlayers:\n  - {{match: lm_head, format: dense}}\n  - {{match: "*", format: w4}}\n')
+r = run('logits', '--config', f'{work}/all.yaml', '--ids-file', f'{tiny}/expected_ids.txt', '--out', f'{work}/l.npy', '--compute', 'exact')
+check('yaml: quantized while loading equals quantized on disk', r.returncode == 0 and (np.load(f'{work}/l.npy') == q).all(), r.stderr)
+
+
+def model(name, change=None, config=None, base=tiny):
+    """A copy of a model with its safetensors header or config changed."""
+    out = f'{work}/bad-{name}'
+    shutil.copytree(base, out)
+    path = f'{out}/model.safetensors'
+    if change:
+        data = open(path, 'rb').read()
+        size = struct.unpack('<Q', data[:8])[0]
+        header = json.loads(data[8:8 + size])
+        data = change(header, data[8 + size:]) or data[8 + size:]
+        text = json.dumps(header).encode()
+        open(path, 'wb').write(struct.pack('<Q', len(text)) + text + data)
+    if config:
+        c = json.load(open(f'{out}/config.json'))
+        config(c)
+        json.dump(c, open(f'{out}/config.json', 'w'))
+    return out
+
+
+def drop(name):
+    def change(h, data):
+        begin, end = h.pop(name)['data_offsets']
+        for v in h.values():
+            if 'data_offsets' in v and v['data_offsets'][0] >= end:
+                v['data_offsets'] = [x - (end - begin) for x in v['data_offsets']]
+        return data[:begin] + data[end:]
+    return change
+
+
+def reshape(h, data):
+    h['model.layers.0.mlp.up_proj.weight']['shape'] = [64, 128]
+
+
+def retype(name, dtype):
+    def change(h, data):
+        h[name]['dtype'] = dtype
+    return change
+
+
+def overlap(h, data):
+    h['model.norm.weight']['data_offsets'] = [0, 128]
+
+
+gptq = f'{work}/gptq'
+truncated = model('truncated')
+with open(f'{truncated}/model.safetensors', 'r+b') as f:
+    f.truncate(os.path.getsize(f.name) - 100)
+empty = f'{work}/no-plugins'
+os.makedirs(empty)
+only = f'{work}/dense-only'
+os.makedirs(f'{only}/bin')
+os.makedirs(f'{only}/lib/pluq/plugins')
+shutil.copy(pluq, f'{only}/bin/pluq')
+shutil.copy(f'{os.path.dirname(pluq)}/../lib/pluq/plugins/dense.so', f'{only}/lib/pluq/plugins/')
+yamls = {'key': 'modle: x\n', 'format': f'model: {tiny}\nlayers: [{{match: "*", format: nosuch}}]\n', 'option': f'model: {tiny}\nformats: {{w: {{type: gptq, bitz: 4}}}}\nlayers: [{{match: "*", format: w}}]\n',
+         'mismatch': f'model: {gptq}\nlayers: [{{match: "*.q_proj", format: awq}}]\n'}
+for k, v in yamls.items():
+    open(f'{work}/{k}.yaml', 'w').write(v)
+logit = ('--ids', '0', '--out', f'{work}/x.npy.out')
+wrong = [
+    (3, ['run', f'{work}/none', '-p', 'x'], ['none']),
+    (3, ['logits', truncated, *logit], ['model.safetensors', 'outside']),
+    (3, ['logits', model('overlap', overlap), *logit], ['model.safetensors', 'an overlap']),
+    (3, ['logits', model('missing', drop('model.layers.0.mlp.up_proj.weight')), *logit], ['model.layers.0.mlp.up_proj', 'no tensors']),
+    (3, ['logits', model('norm', drop('model.norm.weight')), *logit], ['model.norm.weight', 'missing']),
+    (3, ['logits', model('shape', reshape), *logit], ['model.layers.0.mlp.up_proj', 'shape [64, 128]', 'expected [128, 64]']),
+    (3, ['logits', model('dtype', retype('model.norm.weight', 'I16')), *logit], ['model.norm.weight', 'I16']),
+    (3, ['logits', model('scales', drop('model.layers.0.mlp.up_proj.scales'), base=gptq), *logit], ['model.layers.0.mlp.up_proj', "tensor 'scales' is missing"]),
+    (3, ['logits', model('bits', config=lambda c: c['quantization_config'].update(bits=9), base=gptq), *logit], ["'bits' is 9"]),
+    (3, ['logits', model('format', config=lambda c: c['quantization_config'].update(checkpoint_format='marlin'), base=gptq), *logit], ["checkpoint_format 'marlin' is not built"]),
+    (4, ['logits', model('method', config=lambda c: c['quantization_config'].update(quant_method='exl9'), base=gptq), *logit], ["quant_method 'exl9'", 'model.layers.0.self_attn.q_proj', 'qweight I32', 'searched in', 'gptq:']),
+    (3, ['logits', model('family', config=lambda c: c.update(architectures=['Foo'])), *logit], ["'Foo' is not supported", 'LlamaForCausalLM']),
+    (3, ['logits', tiny, '--ids', '0,99999', '--out', f'{work}/o'], ['99999', '4096']),
+    (2, ['logits', tiny, '--ids', '0,x', '--out', f'{work}/o'], ["'x'"]),
+    (3, ['run', tiny, '-p', 'x ' * 400], ['tokens', 'context']),
+    (2, ['run', tiny], ['-p TEXT']),
+    (2, ['run', tiny, '-p', 'x', '--compute', 'quick'], ['compute']),
+    (2, ['run', tiny, '-p', 'x', '--device', 'cuda'], ['not built']),
+    (2, ['run', tiny, '-p', 'x', '--device', 'tpu'], ['accepted are cpu']),
+    (2, ['run', tiny, '-p', 'x', '--kv-cache', 'fp8_e4m3'], ['not built yet']),
+    (2, ['run', tiny, '-p', 'x', '--chat'], ['not built yet']),
+    (2, ['eval', tiny], ['not built yet']),
+    (2, ['nosuch'], ['nosuch']),
+    (2, [], []),
+    (2, ['run', '--config', f'{work}/key.yaml', '-p', 'x'], ['key.yaml:1:8', "unknown key 'modle'", 'model']),
+    (3, ['run', '--config', f'{work}/format.yaml', '-p', 'x'], ["format 'nosuch'", 'there are']),
+    (2, ['run', '--config', f'{work}/option.yaml', '-p', 'x'], ["no option 'bitz'", 'bits']),
+    (3, ['run', '--config', f'{work}/mismatch.yaml', '-p', 'x'], ['mismatch.yaml:2', "format 'awq'", 'qweight']),
+    (2, ['quantize', tiny, '-o', f'{work}/q1', '--format', 'gptq', '--set', 'bits=5'], ["'bits'", '2|3|4|8']),
+    (2, ['quantize', tiny, '-o', f'{work}/q1', '--format', 'gptq', '--algorithm', 'magic'], ['magic', 'rtn']),
+    (4, ['quantize', tiny, '-o', f'{work}/q1', '--format', 'nosuch'], ["format 'nosuch'", 'gptq']),
+    (2, ['quantize', tiny, '-o', tiny, '--format', 'gptq'], ['output is the input']),
+    (3, ['quantize', gptq, '-o', f'{work}/q1', '--format', 'gptq'], ['quantized already']),
+    (3, ['layer', tiny, 'model.layers.9.mlp.up_proj', '--x', f'{work}/x.npy', '--out', f'{work}/y'], ['similar names']),
+    (3, ['layer', tiny, 'model.layers.0.mlp.down_proj', '--x', f'{work}/x.npy', '--out', f'{work}/y'], ['[5, 64]', '[M, 128]']),
+    (3, ['import', f'{tiny}/config.json', '-o', f'{work}/i'], ['not a GGUF file']),
+    (4, ['plugins', 'info', 'nosuch'], ['nosuch']),
+    (2, ['bench-linear', '--format', 'gptq', '--n', '64', '--k', '64', '--set', 'x'], ['key=value']),
+]
+for code, args, parts in wrong:
+    r = run(*args)
+    said = r.stderr + r.stdout
+    check('wrong: ' + ' '.join(map(str, args[:2])), r.returncode == code and all(p in said for p in parts), f'exit {r.returncode} (want {code}), want {parts}: {said[:600]}')
+check('wrong: nothing is left', not os.path.exists(f'{work}/q1') and not os.path.exists(f'{work}/i'))
+r = run('doctor', env={'PLUQ_ISA': 'mmx'})
+check('PLUQ_ISA', r.returncode == 2 and 'accepted are auto, portable' in r.stderr, r.stderr)
+r = subprocess.run([f'{only}/bin/pluq', 'logits', gptq, *logit], capture_output=True, text=True)
+check('a removed plugin', r.returncode == 4 and "quant_method 'gptq'" in r.stderr and f'{only}/lib/pluq/plugins' in r.stderr, r.stderr)
+r = subprocess.run([f'{only}/bin/pluq', 'logits', tiny, *logit], capture_output=True, text=True)
+check('a removed plugin changes nothing else', r.returncode == 0, r.stderr)
+for verb in 'run logits layer tokenize inspect quantize import plugins bench bench-linear doctor completion'.split():
+    r = run(verb, '--help')
+    check(f'{verb} --help', r.returncode == 0 and 'Example' in r.stdout and 'not built' not in r.stdout)
+b = run('bench-linear', '--format', 'gptq', '--n', 256, '--k', 256, '--m', '1,4', '--group', 64, '--repeat', 1, '--json')
+check('bench-linear', b.returncode == 0 and set(json.loads(b.stdout)['rows'][0]) == {'m', 'seconds', 'gops', 'gb_per_s', 'share_of_bandwidth', 'share_of_peak', 'kernel'}, b.stderr)
+b = run('bench', tiny, '--prefill', 16, '--decode', 4, '--repeat', 1, '--json')
+check('bench', b.returncode == 0 and set(json.loads(b.stdout)) == {'prefill', 'decode', 'bytes_per_token', 'bandwidth_gb_per_s', 'share_of_bandwidth'}, b.stderr)
+shutil.rmtree(work)
+print(f'{passed} passed, {len(failed)} failed')
+sys.exit(bool(failed))

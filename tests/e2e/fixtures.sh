@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Real checkpoints made by other tools, judged by the tool that comes with them, in both arithmetic modes and on every
+# instruction set of this machine. Usage: fixtures.sh PLUQ; fixtures in $PLUQ_FIXTURES. Exit 77: there are none.
+set -euo pipefail
+pluq=$1
+fixtures=${PLUQ_FIXTURES:-}
+[ -n "$fixtures" ] && [ -f "$fixtures/../tools/check_fixtures.py" ] || { echo "no fixtures (PLUQ_FIXTURES): skipped"; exit 77; }
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+mkdir "$work/fixtures"
+names="base gptq-w4-g128 gptq-w4-g32-actorder awq-gemm-g128 hf-fp8-block hf-fp8-static ct-fp8-dynamic ct-w8a8-dynamic ct-w4a16-g128
+  gptq-w2-g32-asym gptq-w3-g32 gptq-w8-channel gptq-w4-asym-g64 gptq-v2-w4-asym-g128 gptq-planar-w5-g64 gptq-dynamic ct-w3a16-g128
+  ct-w4a16-asym-actorder-g32 ct-fp8-block gptqmodel-fp8-block-inverse ct-mixed"
+for name in $names; do
+  [ -d "$fixtures/$name" ] || continue
+  cp -rL "$fixtures/$name" "$work/fixtures/$name"
+  chmod -R u+w "$work/fixtures/$name"
+  # Where links could not be kept, a short file names the tokenizer to use.
+  tokenizer=$work/fixtures/$name/tokenizer.json
+  [ "$(stat -c %s "$tokenizer")" -gt 200 ] || cp "$fixtures/base/tokenizer.json" "$tokenizer"
+done
+for isa in portable avx2 avx512; do
+  PLUQ_ISA=$isa "$pluq" doctor > /dev/null 2>&1 || { echo "$isa: not on this machine, skipped"; continue; }
+  for compute in exact fast; do
+    echo "== $isa $compute"
+    PLUQ_ISA=$isa /usr/bin/python3 "$fixtures/../tools/check_fixtures.py" --pluq "$pluq" --compute "$compute" "$work/fixtures"
+  done
+done
