@@ -34,7 +34,7 @@ for area in ('sdk/include', 'plugins', 'core'):
                     bad.append(where + ', the SDK may include only itself')
                 if area == 'plugins' and quote == '"' and first not in ('pluq', relative.split('/')[1]):
                     bad.append(where + ', a plugin may include only the SDK and itself')
-                if area == 'core' and quote == '"' and first != 'pluq':
+                if area == 'core' and quote == '"' and first != 'pluq' and relative.count('/') > 1:
                     room = relative.split('/')[1]
                     if first not in ROOMS or ROOMS.index(first) > ROOMS.index(room):
                         bad.append(where + f', room {room} may include only itself and rooms to its left')
