@@ -136,7 +136,8 @@ std::string field(const char (&chars)[N]) {
 std::vector<pluq_format> load(const SealedFile& file, const ElfFacts& facts) {
   // Never destroyed, on purpose: plugins stay mapped until the process ends, and so does the descriptor, since the
   // dynamic loader knows libraries by path and a reused number would name the wrong one.
-  auto* library = new boost::dll::shared_library();
+  static auto& pinned = *new std::vector<std::unique_ptr<boost::dll::shared_library>>();
+  boost::dll::shared_library* library = pinned.emplace_back(std::make_unique<boost::dll::shared_library>()).get();
   boost::system::error_code ec;
   library->load(fmt::format("/proc/self/fd/{}", file.fd), ec,
                 boost::dll::load_mode::rtld_now | boost::dll::load_mode::rtld_local);
