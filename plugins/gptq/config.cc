@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "gptq/method.h"
-#include "pluq/compressed_tensors.hpp"
+#include "pluq/cpu/int_inputs.hpp"
 
 namespace gptq {
 namespace {
@@ -118,20 +118,12 @@ class PackedConfig final : public QuantizationConfig {
     if (!has_packed_tensors(layer)) {
       return Choice::not_mine("there are no pack-quantized tensors (weight_packed, weight_scale); the layer holds " + layer.tensors_text());
     }
-    bool ignored = false;
-    const ct::Scheme* scheme = config_.find(layer, &ignored);
-    // The tensors are the truth: a packed layer on the ignore list is still packed, if some group says how.
-    if (scheme == nullptr && ignored && config_.schemes().size() == 1) scheme = &config_.schemes()[0];
-    if (scheme == nullptr || !scheme->has_weights) {
-      return Choice::unsupported("weight_packed is there, but no group of config_groups targets the layer");
-    }
+    const ct::Scheme* scheme = ct::scheme_for_tensors(config_, layer);
+    if (scheme == nullptr) return Choice::unsupported("weight_packed is there, but no group of config_groups targets the layer");
+    if (const std::string why = config_.refusal(*scheme); !why.empty()) return Choice::unsupported(why);
     const ct::QuantArgs& w = scheme->weights;
     if (w.is_float) return Choice::not_mine("group '" + scheme->group + "' has float weights");
     if (w.bits < 2 || w.bits > 8) return Choice::unsupported("num_bits is " + std::to_string(w.bits) + "; 2 to 8 are built");
-    if (scheme->has_inputs) {
-      return Choice::unsupported("packed weights with quantized activations (W" + std::to_string(w.bits) + "A" +
-                                 std::to_string(scheme->inputs.bits) + ") are not built yet");
-    }
     Settings s;
     s.bits = static_cast<int>(w.bits);
     s.sym = w.symmetric;
@@ -142,7 +134,12 @@ class PackedConfig final : public QuantizationConfig {
       case ct::Strategy::kTensor: s.group_size = -1; break;
       default: return Choice::unsupported("strategy '" + w.strategy_text + "' of packed weights is not built; group, channel and tensor are");
     }
-    if (s.group_size != -1 && s.group_size < 1) return Choice::unsupported("group_size " + std::to_string(s.group_size));
+    if (s.group_size != -1 && s.group_size < 1) return Choice::unsupported("group_size is " + std::to_string(s.group_size) + "; accepted are -1 and whole numbers from 1");
+    if (scheme->has_inputs) {
+      std::string why;
+      s.inputs = cpu::int8_inputs(scheme->inputs, &why);
+      if (!why.empty()) return Choice::unsupported("packed weights with quantized activations: " + why);
+    }
     return Choice::use(make_packed(layer, device, s), 500);
   }
 

@@ -26,6 +26,7 @@ struct Settings {
   bool desc_act = false;
   bool v1 = true;            // zero points stored minus one
   bool planar = false;       // gptq_p
+  pluq::cpu::IntInputs inputs = pluq::cpu::IntInputs::kFloat;  // packed layers with int8 activations
 };
 
 bool has_gptq_tensors(const pluq::LayerDesc& layer);

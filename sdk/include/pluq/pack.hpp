@@ -37,10 +37,15 @@ inline void put_stream_code(uint32_t* words, int64_t stride, int bits, int64_t i
 
 inline int64_t stream_words(int64_t codes, int bits) { return (codes * bits + 31) / 32; }
 
-// Code `index` of the older packing of compressed-tensors: floor(32 / b) codes per word, the rest of the word unused.
-inline uint32_t sparse_code(const uint8_t* words, int bits, int64_t index) {
+// Code `index` of the older packing of compressed-tensors: floor(32 / b) codes per word, the rest of the word unused;
+// words lie `stride` words apart.
+inline uint32_t sparse_code(const uint8_t* words, int64_t stride, int bits, int64_t index) {
   const int per_word = 32 / bits;
-  return load_u32(words, index / per_word) >> (index % per_word * bits) & ((1U << bits) - 1);
+  return load_u32(words, index / per_word * stride) >> (index % per_word * bits) & ((1U << bits) - 1);
+}
+inline void put_sparse_code(uint32_t* words, int64_t stride, int bits, int64_t index, uint32_t code) {
+  const int per_word = 32 / bits;
+  words[index / per_word * stride] |= code << (index % per_word * bits);
 }
 
 // Code `index` of GPTQModel's planar layout: every 32 codes are `bits` words; planes of 4, 2, 1 bits (5 = 4 + 1,
@@ -60,6 +65,18 @@ inline uint32_t planar_code(const uint8_t* words, int64_t stride, int bits, int6
   return code;
 }
 
+// Adds a code to a planar stream of zeroed words.
+inline void put_planar_code(uint32_t* words, int64_t stride, int bits, int64_t index, uint32_t code) {
+  int64_t word = index / 32 * bits;
+  int placed = 0;
+  for (const int width : {8, 4, 2, 1}) {
+    if (bits - placed < width) continue;
+    put_stream_code(words + word * stride, stride, width, index % 32, code >> placed & ((1U << width) - 1));
+    placed += width;
+    word += width;
+  }
+}
+
 // AWQ's order of output columns in a word: nibble i holds column kAwqOrder[i] of the eight.
 constexpr int kAwqOrder[8] = {0, 2, 4, 6, 1, 3, 5, 7};
 constexpr int kAwqNibble[8] = {0, 4, 1, 5, 2, 6, 3, 7};  // column j is in nibble kAwqNibble[j]
@@ -67,6 +84,33 @@ constexpr int kAwqNibble[8] = {0, 4, 1, 5, 2, 6, 3, 7};  // column j is in nibbl
 // Column n of row `row` of a matrix of `words_per_row` AWQ words.
 inline uint32_t awq_code(const uint8_t* words, int64_t words_per_row, int64_t row, int64_t n) {
   return load_u32(words, row * words_per_row + n / 8) >> (4 * kAwqNibble[n % 8]) & 15;
+}
+
+// Adds a code to a row of zeroed AWQ words.
+inline void put_awq_code(uint32_t* words, int64_t words_per_row, int64_t row, int64_t n, uint32_t code) {
+  words[row * words_per_row + n / 8] |= code << (4 * kAwqNibble[n % 8]);
+}
+
+// Where AWQ's int16 tiles (gemv_fast, llm-awq) hold code (n, k): words [N / 4, K] of four nibbles. A tile is 4 rows by
+// 64 columns in 64 words; within 32 columns, k = 8 i + 2 j + l lies at 8 j + 4 l + i.
+struct AwqTilePlace {
+  int64_t word;
+  int shift;
+};
+inline AwqTilePlace awq_tile_place(int64_t k_count, int64_t n, int64_t k) {
+  const int64_t m = k % 32, slot = m % 8 / 2 * 8 + m % 2 * 4 + m / 8;
+  const int64_t position = n % 4 * 64 + k % 64 / 32 * 32 + slot;
+  return {n / 4 * k_count + k / 64 * 64 + position / 4, static_cast<int>(position % 4 * 4)};
+}
+inline uint32_t awq_tile_code(const uint8_t* words, int64_t k_count, int64_t n, int64_t k) {
+  const AwqTilePlace p = awq_tile_place(k_count, n, k);
+  uint16_t word;
+  std::memcpy(&word, words + p.word * 2, 2);
+  return static_cast<uint32_t>(word) >> p.shift & 15;
+}
+inline void put_awq_tile_code(uint16_t* words, int64_t k_count, int64_t n, int64_t k, uint32_t code) {
+  const AwqTilePlace p = awq_tile_place(k_count, n, k);
+  words[p.word] = static_cast<uint16_t>(words[p.word] | code << p.shift);
 }
 
 // Zero point n of group g in GPTQ's qzeros [G, ceil(N * b / 32)]. In version 1 the file holds zero - 1. For widths
@@ -82,6 +126,21 @@ inline int gptq_zero(const uint8_t* qzeros, int64_t words_per_row, int64_t g, in
   for (int i = 0; i < per_word; ++i) ones |= 1U << (i * bits);
   const uint32_t word = load_u32(row, n / per_word) + ones;
   return static_cast<int>(word >> (n % per_word * bits) & ((1U << bits) - 1));
+}
+
+// The inverse of version 1's reading: words of true zero points, one row of them, become what version 1 stores.
+inline void gptq_zeros_to_v1(uint32_t* words, int64_t word_count, int64_t n_count, int bits) {
+  if (32 % bits == 0) {
+    uint32_t ones = 0;
+    for (int i = 0; i < 32 / bits; ++i) ones |= 1U << (i * bits);
+    for (int64_t w = 0; w < word_count; ++w) words[w] -= ones;
+    return;
+  }
+  std::vector<uint32_t> codes;
+  const auto* bytes = reinterpret_cast<const uint8_t*>(words);
+  for (int64_t n = 0; n < n_count; ++n) codes.push_back((stream_code(bytes, 1, bits, n) - 1) & ((1U << bits) - 1));
+  for (int64_t w = 0; w < word_count; ++w) words[w] = 0;
+  for (int64_t n = 0; n < n_count; ++n) put_stream_code(words, 1, bits, n, codes[static_cast<size_t>(n)]);
 }
 
 }  // namespace pack

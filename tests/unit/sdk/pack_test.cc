@@ -87,9 +87,9 @@ TEST(Awq, GoldenWordAndInverseOrders) {
 
 TEST(SparseWords, TenThreeBitCodesToAWord) {
   const std::vector<uint32_t> words{(7U << 27) | 5U, 6U};
-  EXPECT_EQ(sparse_code(bytes(words), 3, 0), 5u);
-  EXPECT_EQ(sparse_code(bytes(words), 3, 9), 7u);
-  EXPECT_EQ(sparse_code(bytes(words), 3, 10), 6u);
+  EXPECT_EQ(sparse_code(bytes(words), 1, 3, 0), 5u);
+  EXPECT_EQ(sparse_code(bytes(words), 1, 3, 9), 7u);
+  EXPECT_EQ(sparse_code(bytes(words), 1, 3, 10), 6u);
 }
 
 }  // namespace

@@ -5,12 +5,14 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "pluq/cpu/int_gemm.h"
 #include "pluq/plugin.hpp"
+#include "pluq/shard.hpp"
 
 namespace pluq {
 namespace cpu {
@@ -34,6 +36,9 @@ struct IntTables {
 // The longest run of columns that shares an activation scale when the engine chooses the rounding. Longer weight
 // groups are split, with their scales repeated: int8 per 128 columns keeps the loss small, per row it does not.
 constexpr int32_t kIntActivationGroup = 128;
+
+// How the checkpoint rounds activations to int8, if it does.
+enum class IntInputs { kFloat, kToken, kTokenAsym, kStatic };
 
 class IntLinear : public LinearMethod {
  public:
@@ -72,8 +77,10 @@ class IntLinear : public LinearMethod {
     };
     pack.zeros = [](void* user, int64_t n, float* out) {
       const auto* s = static_cast<const Source*>(user);
+      const bool floating = s->self->zero_kind_ == IntZeroKind::kOffset;
       for (int32_t g = 0; g < s->self->num_runs(); ++g) {
-        out[g] = static_cast<float>(s->self->zero(*s->tensors, n, s->self->run_group_[static_cast<size_t>(g)]));
+        const int64_t group = s->self->run_group_[static_cast<size_t>(g)];
+        out[g] = floating ? s->self->offset(*s->tensors, n, group) : static_cast<float>(s->self->zero(*s->tensors, n, group));
       }
     };
     const int64_t each = int_pack_scratch_bytes(spec);
@@ -112,19 +119,22 @@ class IntLinear : public LinearMethod {
     const int64_t k = layer().k();
     std::vector<uint8_t> code(static_cast<size_t>(k));
     const std::vector<int32_t> group = column_groups(tensors);
+    const bool floating = zero_kind_ == IntZeroKind::kOffset;
     for (int64_t n = n_begin; n < n_end; ++n) {
       codes(tensors, n, code.data());
       int64_t last = -1;
-      float s = 0;
+      float s = 0, o = 0;
       int z = 0;
       for (int64_t i = 0; i < k; ++i) {
         const int64_t g = group[static_cast<size_t>(i)];
         if (g != last) {
           s = scale(tensors, n, g);
-          z = zero(tensors, n, g);
+          z = floating ? 0 : zero(tensors, n, g);
+          o = floating ? offset(tensors, n, g) : 0;
           last = g;
         }
-        out[(n - n_begin) * ld + i] = s * static_cast<float>(static_cast<int>(code[static_cast<size_t>(i)]) - z);
+        const float product = s * static_cast<float>(static_cast<int>(code[static_cast<size_t>(i)]) - z);
+        out[(n - n_begin) * ld + i] = floating ? product + o : product;
       }
     }
   }
@@ -141,12 +151,19 @@ class IntLinear : public LinearMethod {
   virtual void codes(const Tensors& tensors, int64_t n, uint8_t* out) const = 0;
   virtual float scale(const Tensors& tensors, int64_t n, int64_t g) const = 0;
   virtual int zero(const Tensors& tensors, int64_t n, int64_t g) const = 0;
+  // With IntZeroKind::kOffset, instead of zero: W = scale * code + offset.
+  virtual float offset(const Tensors& tensors, int64_t n, int64_t g) const {
+    return -scale(tensors, n, g) * static_cast<float>(zero(tensors, n, g));
+  }
   virtual std::vector<int32_t> column_groups(const Tensors& tensors) const = 0;
 
   // Set by settle:
   int32_t bits_ = 4;
   int64_t num_groups_ = 1;
   int64_t group_size_ = -1;                 // columns per group in order; ignored with g_idx_
+  // A shard that begins inside the layer: its first column, and the first group that its tensors hold. num_groups_
+  // counts the groups of the tensors at hand.
+  int64_t column_begin_ = 0, group_begin_ = 0;
   std::vector<int32_t> g_idx_;              // [K] group of each column, when it is not in order
   IntScaleType scale_type_ = IntScaleType::kF32;
   IntZeroKind zero_kind_ = IntZeroKind::kConstant;
@@ -159,8 +176,103 @@ class IntLinear : public LinearMethod {
   // column_groups of groups that lie in order.
   std::vector<int32_t> natural_groups(int64_t size) const {
     std::vector<int32_t> out(static_cast<size_t>(layer().k()));
-    for (size_t i = 0; i < out.size(); ++i) out[i] = size < 0 ? 0 : static_cast<int32_t>(static_cast<int64_t>(i) / size);
+    for (size_t i = 0; i < out.size(); ++i) {
+      out[i] = size < 0 ? 0 : static_cast<int32_t>((column_begin_ + static_cast<int64_t>(i)) / size - group_begin_);
+    }
     return out;
+  }
+
+  // The relative error (row-wise L2) of the arithmetic. Rounding a run of g values to amax / 127 moves each by at most
+  // amax / 254, so the run by at most sqrt(g) / 254 of its length.
+  double arithmetic_error() const {
+    if (activation_ != IntActivation::kGroup) return 1e-5;
+    const int64_t size = group_size_ < 0 ? layer().k() : group_size_;
+    return std::sqrt(static_cast<double>(std::min<int64_t>(size, kIntActivationGroup))) / 254;
+  }
+
+  // Chooses the arithmetic: the checkpoint's rounding; where there is none, or float activations are asked for, exact
+  // digits, or int8 per run of columns when speed is asked for. Finds the tensors of static activations.
+  void choose_activation(IntInputs inputs) {
+    inputs_ = inputs;
+    if (const Tensor* s = layer().tensors.find("input_scale")) {
+      if (s->elements() != 1) throw unsupported("layer " + layer().name + ": input_scale holds " + s->text() + "; one scale is built");
+      input_specs_.push_back(shard::spec("input_scale", s->dtype_id(), s->shape(), {}));
+      input_specs_.back().sample = Sample::real(0.01, 0.02);
+    } else if (inputs == IntInputs::kStatic && layer().tensors_known) {
+      throw invalid("layer " + layer().name + ": activations are static, but tensor 'input_scale' is missing");
+    }
+    const Tensor* zero = layer().tensors.find("input_zero_point");
+    if (zero != nullptr) {
+      if (zero->elements() != 1) throw unsupported("layer " + layer().name + ": input_zero_point holds " + zero->text() + "; one is built");
+      input_specs_.push_back(shard::spec("input_zero_point", zero->dtype_id(), zero->shape(), {}));
+    }
+    if (layer().float_activations || inputs == IntInputs::kFloat) {
+      const bool fast = !layer().exact && !layer().float_activations;
+      activation_ = fast ? IntActivation::kGroup : IntActivation::kExact;
+      return;
+    }
+    if (inputs != IntInputs::kStatic && shard::splits_inputs(layer())) {
+      throw unsupported("layer " + layer().name + ": activations are rounded per token over all of K, so K cannot be split");
+    }
+    activation_ = inputs == IntInputs::kToken       ? IntActivation::kToken
+                  : inputs == IntInputs::kTokenAsym ? IntActivation::kTokenAsym
+                                                    : IntActivation::kStatic;
+    sums_ = inputs == IntInputs::kTokenAsym || (inputs == IntInputs::kStatic && zero != nullptr);
+  }
+  const std::vector<WeightSpec>& input_specs() const { return input_specs_; }
+
+  // Reads the values of static activations.
+  void settle_inputs(const Tensors& tensors) {
+    if (activation_ != IntActivation::kStatic) return;
+    static_scale_ = tensors.at("input_scale").real(0);
+    if (!(static_scale_ > 0) || !std::isfinite(static_scale_)) {
+      throw invalid(format("layer %s: input_scale is %g, expected a number above 0", layer().name.c_str(), static_cast<double>(static_scale_)));
+    }
+    if (!sums_) return;
+    const Tensor& z = tensors.at("input_zero_point");
+    if (z.dtype_id() != PLUQ_DTYPE_I8 && z.dtype_id() != PLUQ_DTYPE_I32) {
+      throw unsupported("layer " + layer().name + ": input_zero_point is " + z.text() + "; I8 and I32 are built");
+    }
+    static_zero_ = z.dtype_id() == PLUQ_DTYPE_I8 ? z.load<int8_t>(0) : z.load<int32_t>(0);
+    if (static_zero_ < -128 || static_zero_ > 127) {
+      throw invalid(format("layer %s: input_zero_point is %d, expected -128 to 127", layer().name.c_str(), static_zero_));
+    }
+  }
+
+  // Kernel, arithmetic, error and activation scheme of `info`, and what the scheme's text says of activations.
+  void describe_arithmetic(MethodInfo* info) const {
+    static const char* const names[] = {"", " a8 token", " a8 token asym", " a8 static"};
+    info->scheme += names[static_cast<int>(inputs_)];
+    info->kernel = kernel_name();
+    info->error_bound = arithmetic_error();
+    info->arithmetic = activation_ == IntActivation::kExact   ? PLUQ_ARITHMETIC_F32
+                       : activation_ == IntActivation::kGroup ? PLUQ_ARITHMETIC_INT8
+                                                              : PLUQ_ARITHMETIC_CHECKPOINT;
+    if (info->arithmetic != PLUQ_ARITHMETIC_CHECKPOINT) return;
+    ActivationScheme& a = info->activations;
+    a.strategy = inputs_ == IntInputs::kStatic ? PLUQ_STRATEGY_TENSOR : PLUQ_STRATEGY_TOKEN;
+    a.dtype_id = PLUQ_DTYPE_I8;
+    a.dynamic = inputs_ != IntInputs::kStatic;
+    a.symmetric = !sums_;
+    a.divisor = inputs_ == IntInputs::kTokenAsym ? 255 : static_cast<double>(divisor_);
+    if (inputs_ == IntInputs::kStatic) a.static_scale_suffix = "input_scale";
+  }
+
+  // Scales must be finite; negative ones occur nowhere and are said.
+  void check_scales(const Tensor& scales) const {
+    int64_t negative = 0;
+    for (int64_t i = 0; i < scales.elements(); ++i) {
+      const float s = scales.real(i);
+      if (!std::isfinite(s)) {
+        throw invalid(format("layer %s: %s holds %g at %lld; scales must be finite", layer().name.c_str(), scales.name().c_str(),
+                             static_cast<double>(s), static_cast<long long>(i)));
+      }
+      negative += s < 0;
+    }
+    if (negative > 0) {
+      log(PLUQ_LOG_WARNING, format("layer %s: %lld of %lld values of %s are negative", layer().name.c_str(), static_cast<long long>(negative),
+                                   static_cast<long long>(scales.elements()), scales.name().c_str()));
+    }
   }
 
   static IntScaleType narrow(uint32_t dtype_id) {
@@ -186,11 +298,11 @@ class IntLinear : public LinearMethod {
       }
     };
     if (g_idx_.empty()) {
-      const int64_t size = group_size_ < 0 ? k : group_size_;
-      for (int64_t g = 0; g < num_groups_; ++g) {
-        add(static_cast<int32_t>(std::min<int64_t>(g * size, k)), static_cast<int32_t>(std::min<int64_t>((g + 1) * size, k)),
-            static_cast<int32_t>(g));
-      }
+      const auto bound = [&](int64_t group) {
+        if (group_size_ < 0) return group > 0 ? k : 0;
+        return static_cast<int32_t>(std::clamp<int64_t>((group_begin_ + group) * group_size_ - column_begin_, 0, k));
+      };
+      for (int64_t g = 0; g < num_groups_; ++g) add(bound(g), bound(g + 1), static_cast<int32_t>(g));
       return;
     }
     // Columns sorted by group, in order within one, so that each group is a run.
@@ -224,6 +336,8 @@ class IntLinear : public LinearMethod {
     return s;
   }
 
+  IntInputs inputs_ = IntInputs::kFloat;
+  std::vector<WeightSpec> input_specs_;
   const IntKernels* kernels_;
   int n_workers_;
   IntWeights weights_;
