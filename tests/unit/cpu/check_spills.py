@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-# Fails when a loop of a dot-product function (Dot, DotNibbles, DotBytes ::run) moves a vector register to or from the
-# stack: check_spills.py OBJDUMP OBJECT...   Only loops count: the loads of constants before them are harmless.
+# Fails when a hot loop keeps accumulators on the stack, that is, stores more than one vector register there for every
+# six multiplications: check_spills.py OBJDUMP OBJECT...
+# A hot loop is an innermost loop with at least four multiply-accumulate instructions; write_panel, which runs once per
+# 32 outputs and keeps a line of them on the stack, is none.
 import re
 import subprocess
 import sys
 
 FUNCTION = re.compile(r"^[0-9a-f]+ <(.*)>:$")
 TARGET = re.compile(r"<(\S+)>:$")
-DOT = re.compile(r"(?:Dot|DotNibbles|DotBytes)<.*>::run|3DotI|10DotNibblesI|8DotBytesI")
+MULTIPLY = re.compile(r"^v?(?:pmaddubsw|pmaddwd|pdpbusds?|dpbf16ps|fn?madd\d*ps|mulps)$")
 LINE = re.compile(r"^\s*([0-9a-f]+):\s+(\S+)\s*(.*)$")
 
 
@@ -29,18 +31,29 @@ def functions(objdump, path):
         yield name, body
 
 
-def spills(body):
-    """Stack accesses of vector registers between a backward jump and its target."""
+def hot_loops(body):
+    """Address ranges [target, backward jump] of innermost loops that multiply."""
     loops = []
     for address, op, operands in body:
         if op.startswith("j"):
             target = re.match(r"(?:0x)?([0-9a-f]+)", operands)
             if target and int(target.group(1), 16) <= address:
                 loops.append((int(target.group(1), 16), address))
+    inner = [l for l in loops if not any(m != l and l[0] <= m[0] and m[1] <= l[1] for m in loops)]
+    return [l for l in inner if sum(l[0] <= a <= l[1] and bool(MULTIPLY.match(op)) for a, op, _ in body) >= 4]
+
+
+def spills(body, loops):
+    """Stores of vector registers to the stack in the loops that have too many."""
     frame = any(op == "mov" and operands.replace(" ", "") == "%rsp,%rbp" for _, op, operands in body)
-    stack = re.compile(r"\((%rsp|%rbp)" if frame else r"\((%rsp)")
-    return [(a, op, o) for a, op, o in body
-            if any(low <= a <= high for low, high in loops) and re.search(r"%[xyz]mm", o) and stack.search(o)]
+    store = re.compile(r"^%[xyz]mm\d+,-?(0x)?[0-9a-f]*\((%rsp|%rbp)" if frame else r"^%[xyz]mm\d+,-?(0x)?[0-9a-f]*\((%rsp)")
+    found = []
+    for low, high in loops:
+        inside = [line for line in body if low <= line[0] <= high]
+        stores = [line for line in inside if store.search(line[2])]
+        if 6 * len(stores) > sum(bool(MULTIPLY.match(op)) for _, op, _ in inside):
+            found += stores
+    return found
 
 
 def main():
@@ -50,14 +63,13 @@ def main():
         if "emulated" in path:  # plain C++: not meant to be fast
             continue
         for name, body in functions(objdump, path):
-            if not DOT.search(name):
-                continue
-            checked += 1
-            found = spills(body)
+            loops = [] if "write_panel" in name else hot_loops(body)
+            checked += len(loops)
+            found = spills(body, loops)
             if found:
                 bad += 1
-                print(f"{path}: {name}: {len(found)} vector accesses to the stack in a loop, first {found[0]}")
-    print(f"{checked} dot-product functions checked, {bad} with spills")
+                print(f"{path}: {name}: {len(found)} vectors stored on the stack in a loop, first {found[0]}")
+    print(f"{checked} hot loops checked, {bad} functions with spills")
     if checked < 20:
         print("too few functions found: has the kernel been renamed or inlined?")
         return 1

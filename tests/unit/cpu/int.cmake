@@ -10,12 +10,3 @@ add_library(int_test_kernels OBJECT
   int_kernels_portable.cc int_kernels_avx2.cc int_kernels_avx512.cc int_kernels_emulated.cc)
 target_link_libraries(int_test_kernels PRIVATE pluq_sdk pluq_flags)
 pluq_add_test(int_gemm_test SOURCES int_gemm_test.cc $<TARGET_OBJECTS:int_test_kernels> LIBS pluq_sdk LABELS unit)
-
-# No accumulator of a dot product may live on the stack; instrumented or unoptimised builds say nothing about that.
-if(CMAKE_BUILD_TYPE STREQUAL "Release" AND NOT PLUQ_SANITIZE)
-  find_package(Python3 REQUIRED COMPONENTS Interpreter)
-  find_program(PLUQ_OBJDUMP NAMES objdump llvm-objdump-19 llvm-objdump REQUIRED)
-  add_test(NAME int_gemm_spills COMMAND Python3::Interpreter ${CMAKE_CURRENT_SOURCE_DIR}/check_spills.py
-    ${PLUQ_OBJDUMP} $<TARGET_OBJECTS:int_test_kernels> COMMAND_EXPAND_LISTS)
-  set_tests_properties(int_gemm_spills PROPERTIES LABELS unit)
-endif()

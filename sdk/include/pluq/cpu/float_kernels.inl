@@ -38,10 +38,10 @@ inline void decode_all(const uint8_t* p, F* out) {
   for (; v < V; ++v) out[v] = decode<T>(p + v * kLanes * element_bytes<T>());
 }
 
-// How many vectors of columns R rows can keep in registers: a divisor of kVectors.
+// How many vectors of columns R rows of sums and their weights can keep in registers: a divisor of kVectors.
 constexpr int vectors_for(int rows) {
   int v = kVectors;
-  while (v > 1 && v * rows > kAccumulators) v /= 2;
+  while (v > 1 && v * (rows + 1) > kStreamVectors) v /= 2;
   return v;
 }
 constexpr int kStreamRows = 6;  // up to here weights are decoded on the way, beyond into L1

@@ -11,7 +11,7 @@ namespace cpu {
 namespace float_avx2 {
 namespace {
 
-constexpr int kLanes = 8, kTileRows = 6, kTileVectors = 2, kAccumulators = 12;
+constexpr int kLanes = 8, kTileRows = 6, kTileVectors = 2, kStreamVectors = 14;
 constexpr float kE4m3Unit = 256.0f;  // load_e4m3 gives code / unit
 using F = __m256;
 

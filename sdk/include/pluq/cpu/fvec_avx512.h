@@ -29,7 +29,7 @@ namespace float_avx512 {
 #endif
 namespace {
 
-constexpr int kLanes = 16, kTileRows = 12, kTileVectors = 2, kAccumulators = 24;
+constexpr int kLanes = 16, kTileRows = 12, kTileVectors = 2, kStreamVectors = 28;
 constexpr float kE4m3Unit = 256.0f;  // load_e4m3 gives code / unit
 
 #ifdef PLUQ_CPU_EMULATE_AVX512

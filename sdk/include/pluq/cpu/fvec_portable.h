@@ -11,7 +11,7 @@ namespace cpu {
 namespace float_portable {
 namespace {
 
-constexpr int kLanes = 4, kTileRows = 4, kTileVectors = 2, kAccumulators = 12;
+constexpr int kLanes = 4, kTileRows = 4, kTileVectors = 2, kStreamVectors = 6;
 constexpr float kE4m3Unit = 1.0f;  // load_e4m3 gives code / unit
 using F = __m128;
 

@@ -13,6 +13,9 @@
 
 constexpr int kPanelVectors = kIntPanel / kLanes;
 constexpr int kChunk = 512;  // columns quantized at a time
+// Rows of a 4-bit tile without a dot product instruction: 3 x 2 sums of int16 and 3 x 2 of int32, two weights, an
+// activation and a product fill 16 registers.
+constexpr int kNibbleRows = 3;
 
 // How one call's activations and scratch lie in the workspace.
 struct Layout {
@@ -58,8 +61,9 @@ PLUQ_INLINE uint8_t* group_codes(const IntWeights& w, const Layout& l, int32_t g
 struct Blocks {
   int64_t count, base, larger;  // the first `larger` blocks have base + 1 rows
 };
-PLUQ_INLINE Blocks make_blocks(int64_t total) {
-  const int64_t count = (total + kTileRows - 1) / kTileRows;
+PLUQ_INLINE Blocks make_blocks(const IntWeights& w, int64_t total) {
+  const int64_t tile = !kHasDot && w.code_bits == 4 ? kNibbleRows : kTileRows;
+  const int64_t count = (total + tile - 1) / tile;
   return Blocks{count, total / count, total % count};
 }
 
@@ -68,10 +72,10 @@ struct Place {
   int64_t first;
   int rows, index;
 };
-inline Place place_of(const Layout& l, int64_t v) {
+inline Place place_of(const IntWeights& w, const Layout& l, int64_t v) {
   const int64_t run = v / kIntSuperRows * kIntSuperRows;
   const int64_t total = l.rows - run < kIntSuperRows ? l.rows - run : kIntSuperRows;
-  const Blocks b = make_blocks(total);
+  const Blocks b = make_blocks(w, total);
   const int64_t at = v - run, in_larger = b.larger * (b.base + 1);
   Place p;
   if (at < in_larger) {
@@ -238,7 +242,7 @@ inline void quantize_group(const IntWeights& w, const IntInput& in, const Layout
   Place places[3];
   int32_t sums[3] = {0, 0, 0};
   for (int limb = 0; limb < l.limbs; ++limb) {
-    places[limb] = place_of(l, m * l.limbs + limb);
+    places[limb] = place_of(w, l, m * l.limbs + limb);
     blocks[limb] = group_codes(w, l, g) + places[limb].first * row_bytes(w, l, g);
   }
   for (int32_t at = 0; at < padded; at += kChunk) {
@@ -391,51 +395,6 @@ struct Dot {
 
 #else
 
-// Without such an instruction, 4 bits: u8 x s8 pairs summed in int16. 8 pair sums of 4-bit codes cannot overflow
-// (8 * 2 * 15 * 128 = 30720), so every 4 steps the int16 sums are widened into `out`.
-// kUnpacked: a step is 256 bytes, low nibbles then high nibbles, one byte each.
-template <bool kUnpacked, int R, int NV>
-struct DotNibbles {
-  static PLUQ_NOINLINE void run(const uint8_t* w, int64_t steps, const uint8_t* a, int32_t* out) {
-    const VI ones = set1_16(1), mask = set1_8(15);
-    if (steps == 0) {
-      PLUQ_UNROLL for (int r = 0; r < R; ++r)
-        PLUQ_UNROLL for (int v = 0; v < NV; ++v) store(out + r * kIntPanel + v * kLanes, zero());
-      return;
-    }
-    for (int64_t done = 0; done < steps; done += 4) {
-      const int64_t left = steps - done < 4 ? steps - done : 4;
-      VI acc[R][NV];
-      PLUQ_UNROLL for (int r = 0; r < R; ++r) PLUQ_UNROLL for (int v = 0; v < NV; ++v) acc[r][v] = zero();
-      for (int64_t step = 0; step < left; ++step) {
-        PLUQ_UNROLL for (int half = 0; half < 2; ++half) {
-          PLUQ_UNROLL for (int v = 0; v < NV; v += 2) {
-            PLUQ_NO_HOIST();
-            VI codes[2];
-            PLUQ_UNROLL for (int j = 0; j < 2; ++j) {
-              if (kUnpacked) {
-                codes[j] = load(w + half * 128 + (v + j) * 4 * kLanes);
-              } else {
-                const VI raw = load(w + (v + j) * 4 * kLanes);
-                codes[j] = bit_and(half ? shift_right16_4(raw) : raw, mask);
-              }
-            }
-            PLUQ_UNROLL for (int r = 0; r < R; ++r)
-              mac2_nibbles(acc[r][v], acc[r][v + 1], codes[0], codes[1], a + 4 * r);
-          }
-          a += 4 * R;
-        }
-        w += kUnpacked ? 256 : 128;
-      }
-      PLUQ_UNROLL for (int r = 0; r < R; ++r) PLUQ_UNROLL for (int v = 0; v < NV; ++v) {
-        int32_t* at = out + r * kIntPanel + v * kLanes;
-        const VI sum = dot_16_32(acc[r][v], ones);
-        store(at, done == 0 ? sum : add32(sum, load(at)));
-      }
-    }
-  }
-};
-
 // 8 bits: even and odd bytes as int16 times int16 pairs of codes, summed in int32: always exact.
 template <int R, int NV>
 struct DotBytes {
@@ -464,6 +423,34 @@ struct DotBytes {
   }
 };
 
+#endif
+
+// One panel's group, as the tiles read it.
+struct GroupTask {
+  const IntWeights* w;
+  const uint8_t* codes;     // packed steps, or unpacked ones
+  const uint8_t* meta;      // scales, zeros, sums as packed
+  int64_t steps, padded;    // columns, in steps and counted
+  int32_t length;           // columns before padding
+  bool asym;                // activations have zero points
+  int code_bytes;
+  int32_t* dots;            // scratch [kIntScratchRows][32]
+  // Filled where kHasDot is false and codes have 4 bits:
+  alignas(64) float scales[kIntPanel];
+  alignas(64) int32_t zeros[kIntPanel];   // integer zeros, or offsets as float bits
+};
+
+// Runs `count` row blocks of one group: block: the first one's activations, row_zeros [rows], c [rows][32].
+using RunFn = void (*)(const GroupTask& t, int64_t count, const uint8_t* block, const int32_t* row_zeros, float* c);
+
+PLUQ_INLINE VF load_scale(IntScaleType type, const uint8_t* at, int column) {
+  if (type == IntScaleType::kF16) return load_f16(at + 2 * column);
+  if (type == IntScaleType::kBf16) return load_bf16(at + 2 * column);
+  return load_f32(at + 4 * column);
+}
+
+#if !PLUQ_INT_HAS_DOT
+
 // One group's nibbles as bytes: low nibbles of a step, then high nibbles.
 inline void unpack_nibbles(const uint8_t* w, int64_t steps, uint8_t* out) {
   const VI mask = set1_8(15);
@@ -476,85 +463,138 @@ inline void unpack_nibbles(const uint8_t* w, int64_t steps, uint8_t* out) {
   }
 }
 
-#endif
+inline void convert_meta(GroupTask* t) {
+  const uint8_t* zeros = t->meta + t->w->scale_bytes;
+  for (int i = 0; i < kIntPanel; i += kLanes) {
+    store_f32(t->scales + i, load_scale(t->w->scale_type, t->meta, i));
+    if (t->w->zero_kind == IntZeroKind::kInteger) store(t->zeros + i, load_i16(zeros + 2 * i));
+    if (t->w->zero_kind == IntZeroKind::kOffset) store(t->zeros + i, load(zeros + 4 * i));
+  }
+}
 
-enum class Form { kNibbles, kUnpackedNibbles, kBytes };
-
-// All 32 columns of one group for R rows.
-template <Form F, int R>
-inline void dot_panel(const uint8_t* w, int64_t steps, const uint8_t* a, int32_t* out) {
-#if PLUQ_INT_HAS_DOT
-  Dot<F == Form::kBytes ? 8 : 4, R, kPanelVectors>::run(w, steps, a, out);
-#else
-  constexpr int NV = R <= 2 ? 4 : 2;
-  for (int v = 0; v < kPanelVectors; v += NV) {
-    if (F == Form::kBytes) {
-      DotBytes<R, NV>::run(w + v * 4 * kLanes, steps, a, out + v * kLanes);
-    } else {
-      DotNibbles<F == Form::kUnpackedNibbles, R, NV>::run(w + v * 4 * kLanes, steps, a, out + v * kLanes);
+// Without a u8 x s8 -> s32 instruction, 4 bits: pairs summed in int16. 8 pair sums of 4-bit codes cannot overflow
+// (8 * 2 * 15 * 128 = 30720), so every 4 steps the int16 sums are widened into int32 sums, which start at the zero points'
+// share and never leave the registers before the fold. kUnpacked: a step is 256 bytes, low nibbles then high ones.
+template <bool kUnpacked, IntZeroKind Z, int R, int NV>
+PLUQ_INLINE void nibble_tile(const GroupTask& t, int column, const uint8_t* block, const int32_t* row_zeros, float* c) {
+  const uint8_t* tail = block + t.padded * R;
+  const uint8_t* weight_sums = t.meta + t.w->scale_bytes + t.w->zero_bytes;
+  VI sums[R][NV];
+  PLUQ_UNROLL for (int r = 0; r < R; ++r) {
+    int32_t sum;
+    memcpy(&sum, tail + 4 * R + 4 * r, 4);
+    const VI by = set1_32(Z == IntZeroKind::kConstant ? static_cast<int32_t>(0u - static_cast<uint32_t>(t.w->zero_constant) *
+                                                                                      static_cast<uint32_t>(sum))
+                                                      : -sum);
+    PLUQ_UNROLL for (int v = 0; v < NV; ++v) {
+      sums[r][v] = Z == IntZeroKind::kConstant  ? by
+                   : Z == IntZeroKind::kInteger ? mul32(load(t.zeros + column + v * kLanes), by)
+                                                : zero();
+      if (t.asym) {
+        const VI share = mul32(load(weight_sums + 4 * (column + v * kLanes)), set1_32(row_zeros[r]));
+        sums[r][v] = sub32(sums[r][v], share);
+      }
     }
   }
-#endif
-}
-
-using DotFn = void (*)(const uint8_t* w, int64_t steps, const uint8_t* a, int32_t* out);
-
-template <Form F>
-inline DotFn dot_for(int rows) {
-  switch (rows) {
-    case 1: return &dot_panel<F, 1>;
-    case 2: return &dot_panel<F, 2>;
-    case 3: return &dot_panel<F, 3>;
-    case 4: return &dot_panel<F, 4>;
-#if PLUQ_INT_HAS_DOT
-    case 5: return &dot_panel<F, 5>;
-    case 6: return &dot_panel<F, 6>;
-    case 7: return &dot_panel<F, 7>;
-    case 8: return &dot_panel<F, 8>;
-    case 9: return &dot_panel<F, 9>;
-    case 10: return &dot_panel<F, 10>;
-    case 11: return &dot_panel<F, 11>;
-#endif
-    default: return &dot_panel<F, kTileRows>;
+  const VI mask = set1_8(15);
+  const uint8_t* w = t.codes + 4 * column;
+  const uint8_t* a = block;
+  for (int64_t done = 0; done < t.steps; done += 4) {
+    const int64_t left = t.steps - done < 4 ? t.steps - done : 4;
+    VI acc[R][NV];
+    PLUQ_UNROLL for (int r = 0; r < R; ++r) PLUQ_UNROLL for (int v = 0; v < NV; ++v) acc[r][v] = zero();
+    for (int64_t step = 0; step < left; ++step) {
+      PLUQ_UNROLL for (int half = 0; half < 2; ++half) {
+        PLUQ_UNROLL for (int v = 0; v < NV; v += 2) {
+          PLUQ_NO_HOIST();
+          VI codes[2];
+          PLUQ_UNROLL for (int j = 0; j < 2; ++j) {
+            if (kUnpacked) {
+              codes[j] = load(w + half * 128 + (v + j) * 4 * kLanes);
+            } else {
+              const VI raw = load(w + (v + j) * 4 * kLanes);
+              codes[j] = bit_and(half ? shift_right16_4(raw) : raw, mask);
+            }
+          }
+          PLUQ_UNROLL for (int r = 0; r < R; ++r)
+            mac2_nibbles(acc[r][v], acc[r][v + 1], codes[0], codes[1], a + 4 * r);
+        }
+        a += 4 * R;
+      }
+      w += kUnpacked ? 256 : 128;
+    }
+    PLUQ_UNROLL for (int r = 0; r < R; ++r)
+      PLUQ_UNROLL for (int v = 0; v < NV; ++v) sums[r][v] = add32(sums[r][v], widen_pairs(acc[r][v]));
+  }
+  PLUQ_UNROLL for (int r = 0; r < R; ++r) {
+    float scale;
+    int32_t sum;
+    memcpy(&scale, tail + 4 * r, 4);
+    memcpy(&sum, tail + 4 * R + 4 * r, 4);
+    PLUQ_UNROLL for (int v = 0; v < NV; ++v) {
+      const int n = column + v * kLanes;
+      float* at = c + r * kIntPanel + n;
+      VF value = mul_add(to_f32(sums[r][v]), mul(load_f32(t.scales + n), set1_f32(scale)), load_f32(at));
+      if (Z == IntZeroKind::kOffset) {
+        const int32_t centred = t.asym ? sum - row_zeros[r] * t.length : sum;
+        const VF offset = load_f32(reinterpret_cast<const float*>(t.zeros) + n);
+        value = mul_add(offset, set1_f32(scale * static_cast<float>(centred)), value);
+      }
+      store_f32(at, value);
+    }
   }
 }
 
-inline DotFn dot_for(Form form, int rows) {
-  if (form == Form::kBytes) return dot_for<Form::kBytes>(rows);
-  if (form == Form::kUnpackedNibbles) return dot_for<Form::kUnpackedNibbles>(rows);
-  return dot_for<Form::kNibbles>(rows);
+template <bool kUnpacked, IntZeroKind Z, int R>
+PLUQ_NOINLINE void run_nibbles(const GroupTask& t, int64_t count, const uint8_t* block, const int32_t* row_zeros, float* c) {
+  constexpr int NV = R == 1 ? 4 : 2;
+  for (int64_t b = 0; b < count; ++b) {
+    for (int column = 0; column < kIntPanel; column += NV * kLanes)
+      nibble_tile<kUnpacked, Z, R, NV>(t, column, block, row_zeros, c);
+    block += R * (t.padded + 8);
+    row_zeros += R;
+    c += R * kIntPanel;
+  }
 }
 
-PLUQ_INLINE VF load_scale(IntScaleType type, const uint8_t* at, int column) {
-  if (type == IntScaleType::kF16) return load_f16(at + 2 * column);
-  if (type == IntScaleType::kBf16) return load_bf16(at + 2 * column);
-  return load_f32(at + 4 * column);
+template <bool kUnpacked, IntZeroKind Z>
+inline RunFn nibbles_for(int rows) {
+  if (rows == 1) return &run_nibbles<kUnpacked, Z, 1>;
+  return rows == 2 ? &run_nibbles<kUnpacked, Z, 2> : &run_nibbles<kUnpacked, Z, 3>;
 }
 
-// c[R][32] += (dot - zero * sum) * weight scale * activation scale. `meta`: the group's scales, zeros, sums; `tail`: the
-// block's scales and sums; row_zeros: zero points of the activations; length: columns of the group.
-template <IntZeroKind Z, bool kAsym>
-inline void fold(const IntWeights& w, const uint8_t* meta, const uint8_t* tail, const int32_t* dots,
-                 const int32_t* row_zeros, int32_t length, int rows, float* c) {
-  const uint8_t* zeros = meta + w.scale_bytes;
-  const uint8_t* sums = zeros + w.zero_bytes;
-  const IntScaleType type = w.scale_type;
+template <bool kUnpacked>
+inline RunFn nibbles_for(IntZeroKind zeros, int rows) {
+  if (zeros == IntZeroKind::kConstant) return nibbles_for<kUnpacked, IntZeroKind::kConstant>(rows);
+  if (zeros == IntZeroKind::kInteger) return nibbles_for<kUnpacked, IntZeroKind::kInteger>(rows);
+  return nibbles_for<kUnpacked, IntZeroKind::kOffset>(rows);
+}
+
+#endif
+
+// c[rows][32] += (dot - zero * sum) * weight scale * activation scale. `tail`: the block's scales and sums; row_zeros: zero
+// points of the activations.
+template <IntZeroKind Z>
+inline void fold(const GroupTask& t, const uint8_t* tail, const int32_t* row_zeros, int rows, float* c) {
+  const IntWeights& w = *t.w;
+  const uint8_t* zeros = t.meta + w.scale_bytes;
+  const uint8_t* weight_sums = zeros + w.zero_bytes;
   for (int column = 0; column < kIntPanel; column += kLanes) {
-    const VF weight_scale = load_scale(type, meta, column);
+    const VF weight_scale = load_scale(w.scale_type, t.meta, column);
     for (int r = 0; r < rows; ++r) {
       float scale;
       int32_t sum;
       memcpy(&scale, tail + 4 * r, 4);
       memcpy(&sum, tail + 4 * rows + 4 * r, 4);
-      VI d = load(dots + r * kIntPanel + column);
+      VI d = load(t.dots + r * kIntPanel + column);
       if (Z == IntZeroKind::kConstant) d = sub32(d, set1_32(static_cast<int32_t>(
           static_cast<uint32_t>(w.zero_constant) * static_cast<uint32_t>(sum))));
       if (Z == IntZeroKind::kInteger) d = sub32(d, mul32(load_i16(zeros + 2 * column), set1_32(sum)));
-      if (kAsym) d = sub32(d, mul32(load(sums + 4 * column), set1_32(row_zeros[r])));
+      if (t.asym) d = sub32(d, mul32(load(weight_sums + 4 * column), set1_32(row_zeros[r])));
       float* at = c + r * kIntPanel + column;
       VF value = mul_add(to_f32(d), mul(weight_scale, set1_f32(scale)), load_f32(at));
       if (Z == IntZeroKind::kOffset) {
-        const int32_t centred = kAsym ? sum - row_zeros[r] * length : sum;
+        const int32_t centred = t.asym ? sum - row_zeros[r] * t.length : sum;
         value = mul_add(load_f32(zeros + 4 * column), set1_f32(scale * static_cast<float>(centred)), value);
       }
       store_f32(at, value);
@@ -562,21 +602,63 @@ inline void fold(const IntWeights& w, const uint8_t* meta, const uint8_t* tail, 
   }
 }
 
-using FoldFn = void (*)(const IntWeights& w, const uint8_t* meta, const uint8_t* tail, const int32_t* dots,
-                        const int32_t* row_zeros, int32_t length, int rows, float* c);
+// Products of one block through `dots`, then the fold. kBits: of a code.
+template <int kBits, int R>
+PLUQ_NOINLINE void run_dots(const GroupTask& t, int64_t count, const uint8_t* block, const int32_t* row_zeros, float* c) {
+  for (int64_t b = 0; b < count; ++b) {
+#if PLUQ_INT_HAS_DOT
+    Dot<kBits, R, kPanelVectors>::run(t.codes, t.steps, block, t.dots);
+#else
+    constexpr int NV = R <= 2 ? 4 : 2;
+    for (int v = 0; v < kPanelVectors; v += NV)
+      DotBytes<R, NV>::run(t.codes + v * 4 * kLanes, t.steps, block, t.dots + v * kLanes);
+#endif
+    const uint8_t* tail = block + t.padded * t.code_bytes * R;
+    if (t.w->zero_kind == IntZeroKind::kConstant) {
+      fold<IntZeroKind::kConstant>(t, tail, row_zeros, R, c);
+    } else if (t.w->zero_kind == IntZeroKind::kInteger) {
+      fold<IntZeroKind::kInteger>(t, tail, row_zeros, R, c);
+    } else {
+      fold<IntZeroKind::kOffset>(t, tail, row_zeros, R, c);
+    }
+    block = tail + 8 * R;
+    row_zeros += R;
+    c += R * kIntPanel;
+  }
+}
 
-inline FoldFn fold_for(IntZeroKind kind, bool asym) {
-  if (kind == IntZeroKind::kConstant) {
-    return asym ? &fold<IntZeroKind::kConstant, true> : &fold<IntZeroKind::kConstant, false>;
+template <int kBits>
+inline RunFn dots_for(int rows) {
+  switch (rows) {
+    case 1: return &run_dots<kBits, 1>;
+    case 2: return &run_dots<kBits, 2>;
+    case 3: return &run_dots<kBits, 3>;
+    case 4: return &run_dots<kBits, 4>;
+#if PLUQ_INT_HAS_DOT
+    case 5: return &run_dots<kBits, 5>;
+    case 6: return &run_dots<kBits, 6>;
+    case 7: return &run_dots<kBits, 7>;
+    case 8: return &run_dots<kBits, 8>;
+    case 9: return &run_dots<kBits, 9>;
+    case 10: return &run_dots<kBits, 10>;
+    case 11: return &run_dots<kBits, 11>;
+#endif
+    default: return &run_dots<kBits, kTileRows>;
   }
-  if (kind == IntZeroKind::kInteger) {
-    return asym ? &fold<IntZeroKind::kInteger, true> : &fold<IntZeroKind::kInteger, false>;
-  }
-  return asym ? &fold<IntZeroKind::kOffset, true> : &fold<IntZeroKind::kOffset, false>;
+}
+
+inline RunFn run_for(const IntWeights& w, bool unpacked, int rows) {
+#if PLUQ_INT_HAS_DOT
+  (void)unpacked;
+  return w.code_bits == 8 ? dots_for<8>(rows) : dots_for<4>(rows);
+#else
+  if (w.code_bits == 8) return dots_for<8>(rows);
+  return unpacked ? nibbles_for<true>(w.zero_kind, rows) : nibbles_for<false>(w.zero_kind, rows);
+#endif
 }
 
 // One panel's tile of sums [rows][32] -> y. The last panel may have fewer than 32 columns.
-inline void write_panel(const IntWeights& w, const IntOutput& out, const Layout& l, const float* c, int64_t first_row,
+PLUQ_NOINLINE void write_panel(const IntWeights& w, const IntOutput& out, const Layout& l, const float* c, int64_t first_row,
                         int64_t rows, int64_t panel) {
   const int64_t n0 = panel * kIntPanel;
   const int columns = static_cast<int>(w.n - n0 < kIntPanel ? w.n - n0 : kIntPanel);
@@ -603,44 +685,47 @@ inline void gemm(const IntWeights* weights, const IntInput* input, const IntOutp
   if (input->m <= 0) return;
   const Layout l = make_layout(w, *input, workspace);
   uint8_t* own = l.workers + worker * l.worker_bytes;
-  float* c = reinterpret_cast<float*>(own);                                   // [tile_rows][32]
-  int32_t* dots = reinterpret_cast<int32_t*>(own + l.tile_rows * kIntPanel * 4);  // [kTileRows][32]
+  float* c = reinterpret_cast<float*>(own);  // [tile_rows][32]
+  GroupTask t;
+  t.w = &w;
+  t.asym = w.has_sums && has_zero_points(*input);
+  t.code_bytes = l.code_bytes;
+  t.dots = reinterpret_cast<int32_t*>(own + l.tile_rows * kIntPanel * 4);
   const int64_t panel_begin = w.num_panels * worker / n_workers, panel_end = w.num_panels * (worker + 1) / n_workers;
-  const FoldFn fold_group = fold_for(w.zero_kind, w.has_sums && has_zero_points(*input));
 
   for (int64_t run = 0; run < l.rows; run += kIntSuperRows) {
     const int64_t rows = l.rows - run < kIntSuperRows ? l.rows - run : kIntSuperRows;
-    const Blocks blocks = make_blocks(rows);
+    const Blocks blocks = make_blocks(w, rows);
+    const int larger_rows = static_cast<int>(blocks.base + 1), base_rows = static_cast<int>(blocks.base);
+    const int64_t in_larger = blocks.larger * larger_rows;
     const int32_t* zeros = l.row_zeros + run;  // with zero points there is one limb, so rows are rows of x
     for (int64_t panel = panel_begin; panel < panel_end; ++panel) {
       memset(c, 0, static_cast<size_t>(rows) * kIntPanel * 4);
       const uint8_t* at = w.panels + panel * w.panel_bytes;
       for (int32_t g = 0; g < w.num_groups; ++g) {
-        const int64_t padded = w.padded_begin[g + 1] - w.padded_begin[g], steps = padded / kIntStep;
-        const uint8_t* codes = at;
-        const uint8_t* meta = at + padded * kIntPanel * w.code_bits / 8;
-        at = meta + w.scale_bytes + w.zero_bytes + w.sum_bytes;
-        Form form = w.code_bits == 8 ? Form::kBytes : Form::kNibbles;
+        t.padded = w.padded_begin[g + 1] - w.padded_begin[g];
+        t.steps = t.padded / kIntStep;
+        t.length = w.group_begin[g + 1] - w.group_begin[g];
+        t.codes = at;
+        t.meta = at + t.padded * kIntPanel * w.code_bits / 8;
+        at = t.meta + w.scale_bytes + w.zero_bytes + w.sum_bytes;
+        bool unpacked = false;
 #if !PLUQ_INT_HAS_DOT
-        if (form == Form::kNibbles && blocks.count > 2 && steps <= kIntUnpackSteps) {
-          uint8_t* unpacked = own + l.tile_rows * kIntPanel * 4 + kIntScratchRows * kIntPanel * 4;
-          unpack_nibbles(codes, steps, unpacked);
-          codes = unpacked;
-          form = Form::kUnpackedNibbles;
+        if (w.code_bits == 4) {
+          convert_meta(&t);
+          if (blocks.count > 2 && t.steps <= kIntUnpackSteps) {
+            uint8_t* bytes = reinterpret_cast<uint8_t*>(t.dots) + kIntScratchRows * kIntPanel * 4;
+            unpack_nibbles(t.codes, t.steps, bytes);
+            t.codes = bytes;
+            unpacked = true;
+          }
         }
 #endif
         const uint8_t* block = group_codes(w, l, g) + run * row_bytes(w, l, g);
-        const int32_t length = w.group_begin[g + 1] - w.group_begin[g];
-        const DotFn dot_larger = dot_for(form, static_cast<int>(blocks.base + 1));
-        const DotFn dot_base = dot_for(form, static_cast<int>(blocks.base > 0 ? blocks.base : 1));
-        int64_t row = 0;
-        for (int64_t b = 0; b < blocks.count; ++b) {
-          const int block_rows = static_cast<int>(blocks.base + (b < blocks.larger ? 1 : 0));
-          (b < blocks.larger ? dot_larger : dot_base)(codes, steps, block, dots);
-          fold_group(w, meta, block + padded * l.code_bytes * block_rows, dots, zeros + row, length, block_rows,
-                     c + row * kIntPanel);
-          block += block_rows * row_bytes(w, l, g);
-          row += block_rows;
+        if (blocks.larger > 0) run_for(w, unpacked, larger_rows)(t, blocks.larger, block, zeros, c);
+        if (blocks.count > blocks.larger) {
+          run_for(w, unpacked, base_rows)(t, blocks.count - blocks.larger, block + in_larger * row_bytes(w, l, g), zeros + in_larger,
+                                          c + in_larger * kIntPanel);
         }
       }
       write_panel(w, *output, l, c, run, rows, panel);

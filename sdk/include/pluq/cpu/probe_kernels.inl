@@ -74,16 +74,16 @@ inline double probe_peak(ProbePeak kind, int64_t rounds) {
   if (kind == ProbePeak::kInt4) {
     for (int64_t r = 0; r < rounds; ++r) {
       PLUQ_UNROLL for (int i = 0; i < kChains; ++i) {
-        VI d = dot_u8s8_16(u, s);
-        PLUQ_OPAQUE(d);
+        PLUQ_OPAQUE(s);  // a new value for the compiler, so that each product is computed
+        const VI d = dot_u8s8_16(u, s);
         acc[i] = add16(acc[i], d);
       }
     }
   } else {
     for (int64_t r = 0; r < rounds; ++r) {
       PLUQ_UNROLL for (int i = 0; i < kChains; ++i) {
-        VI d = dot_16_32(u, s);
-        PLUQ_OPAQUE(d);
+        PLUQ_OPAQUE(s);
+        const VI d = dot_16_32(u, s);
         acc[i] = add32(acc[i], d);
       }
     }

@@ -47,6 +47,14 @@ inline VI dot_16_32(VI a, VI b) {
   asm("vpmaddwd %2, %1, %0" : "=x"(r) : "x"(a), "x"(b));
   return r;
 }
+// Sums of neighbouring pairs of int16, as int32; the ones are a memory operand because registers are short where it is used.
+inline VI widen_pairs(VI v) {
+  alignas(32) static const int16_t ones[16] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+  using Vector = const VI __attribute__((may_alias));
+  VI r;
+  asm("vpmaddwd %2, %1, %0" : "=x"(r) : "x"(v), "m"(*reinterpret_cast<Vector*>(ones)));
+  return r;
+}
 // Two columns' sums += weights times the 4 bytes at p, as one asm so that product and broadcast take two registers and no
 // more: left to themselves both compilers keep several in flight and spill accumulators.
 inline void mac2_nibbles(VI& acc0, VI& acc1, VI w0, VI w1, const void* p) {

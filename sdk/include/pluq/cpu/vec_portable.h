@@ -39,6 +39,13 @@ inline VI sub32(VI a, VI b) { return _mm_sub_epi32(a, b); }
 inline VI mul32(VI a, VI b) { return _mm_mullo_epi32(a, b); }
 inline VI dot_u8s8_16(VI u, VI s) { return _mm_maddubs_epi16(u, s); }
 inline VI dot_16_32(VI a, VI b) { return _mm_madd_epi16(a, b); }
+// Sums of neighbouring pairs of int16, as int32; the ones are a memory operand because registers are short where it is used.
+inline VI widen_pairs(VI v) {
+  alignas(16) static const int16_t ones[8] = {1, 1, 1, 1, 1, 1, 1, 1};
+  using Vector = const VI __attribute__((may_alias));
+  asm("pmaddwd %1, %0" : "+x"(v) : "m"(*reinterpret_cast<Vector*>(ones)));
+  return v;
+}
 // Two columns' sums += weights times the 4 bytes at p, as one asm so that nothing spills (see vec_avx2.h).
 inline void mac2_nibbles(VI& acc0, VI& acc1, VI w0, VI w1, const void* p) {
   using Word = const int32_t __attribute__((may_alias, aligned(1)));
