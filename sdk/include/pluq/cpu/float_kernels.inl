@@ -44,6 +44,7 @@ constexpr int vectors_for(int rows) {
   while (v > 1 && v * (rows + 1) > kStreamVectors) v /= 2;
   return v;
 }
+constexpr int kPrefetch = 4096;  // bytes ahead of the weights being read
 constexpr int kStreamRows = 6;  // up to here weights are decoded on the way, beyond into L1
 
 // sums[r][32] = x[r][k0..k1) * panel, R rows at once, weights decoded on the way.
@@ -57,6 +58,9 @@ __attribute__((noinline)) void stream_rows(const uint8_t* panel, const float* x,
     }
     const uint8_t* w = panel + (k0 * kFloatPanel + c * kLanes) * element_bytes<T>();
     for (int64_t k = k0; k < k1; ++k, w += kFloatPanel * element_bytes<T>()) {
+      if (c == 0) {
+        for (int i = 0; i < kFloatPanel * element_bytes<T>(); i += 64) __builtin_prefetch(w + kPrefetch + i);
+      }
       F b[V];
       decode_all<T, V>(w, b);
       for (int r = 0; r < R; ++r) {

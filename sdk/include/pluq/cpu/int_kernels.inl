@@ -13,6 +13,7 @@
 
 constexpr int kPanelVectors = kIntPanel / kLanes;
 constexpr int kChunk = 512;  // columns quantized at a time
+constexpr int kPrefetch = 4096;  // bytes ahead of the weights being read, when few rows make memory the limit
 // Rows of a 4-bit tile without a dot product instruction: 3 x 2 sums of int16 and 3 x 2 of int32, two weights, an
 // activation and a product fill 16 registers.
 constexpr int kNibbleRows = 3;
@@ -368,6 +369,9 @@ struct Dot {
       PLUQ_UNROLL for (int r = 0; r < R; ++r) PLUQ_UNROLL for (int v = 0; v < NV; ++v) acc[s][r][v] = zero();
     const VI mask = set1_8(15);
     for (int64_t step = 0; step < steps; ++step) {
+      if (R <= 4) {
+        for (int i = 0; i < kBits * 32; i += 64) __builtin_prefetch(w + kPrefetch + i);
+      }
       VI low[NV], high[NV];
       PLUQ_UNROLL for (int v = 0; v < NV; ++v) {
         const VI raw = load(w + v * 4 * kLanes);
@@ -403,6 +407,10 @@ struct DotBytes {
     VI acc[R][NV];
     PLUQ_UNROLL for (int r = 0; r < R; ++r) PLUQ_UNROLL for (int v = 0; v < NV; ++v) acc[r][v] = zero();
     for (int64_t k4 = 0; k4 < 2 * steps; ++k4) {
+      if (R <= 2) {
+        __builtin_prefetch(w + kPrefetch);
+        __builtin_prefetch(w + kPrefetch + 64);
+      }
       PLUQ_UNROLL for (int odd = 0; odd < 2; ++odd) {
         PLUQ_UNROLL for (int v = 0; v < NV; v += 2) {
           PLUQ_NO_HOIST();
@@ -504,6 +512,10 @@ PLUQ_INLINE void nibble_tile(const GroupTask& t, int column, const uint8_t* bloc
     VI acc[R][NV];
     PLUQ_UNROLL for (int r = 0; r < R; ++r) PLUQ_UNROLL for (int v = 0; v < NV; ++v) acc[r][v] = zero();
     for (int64_t step = 0; step < left; ++step) {
+      if (!kUnpacked && column == 0) {
+        __builtin_prefetch(w + kPrefetch);
+        __builtin_prefetch(w + kPrefetch + 64);
+      }
       PLUQ_UNROLL for (int half = 0; half < 2; ++half) {
         PLUQ_UNROLL for (int v = 0; v < NV; v += 2) {
           PLUQ_NO_HOIST();
