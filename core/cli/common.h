@@ -47,6 +47,7 @@ Verb add_run(CLI::App& app, CommonFlags& flags);
 Verb add_logits(CLI::App& app, CommonFlags& flags);
 Verb add_layer(CLI::App& app, CommonFlags& flags);
 Verb add_tokenize(CLI::App& app, CommonFlags& flags);
+Verb add_eval(CLI::App& app, CommonFlags& flags);
 Verb add_inspect(CLI::App& app, CommonFlags& flags);
 Verb add_quantize(CLI::App& app, CommonFlags& flags);
 Verb add_import(CLI::App& app, CommonFlags& flags);

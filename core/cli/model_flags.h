@@ -37,14 +37,18 @@ std::shared_ptr<ThreadPool> make_pool(const RunConfig& config);
 // A loaded model and all it stands on.
 struct OpenModel {
   RunConfig config;
-  std::unique_ptr<PluginHost> plugins;
+  std::shared_ptr<PluginHost> plugins;
   std::shared_ptr<ThreadPool> pool;
   LoadedModel loaded;
   std::shared_ptr<const Tokenizer> tokenizer;
 
-  Session session() const;
+  SessionOptions session_options() const;
+  Session session() const { return Session(loaded.model, session_options()); }
 };
 OpenModel open_model(const CommonFlags& flags, const std::string& model, bool need_tokenizer = true);
+// Another model on the same plugins and threads, with the same settings; rules of the YAML file for formats and layers
+// belong to the first model and are left out.
+OpenModel open_beside(const OpenModel& first, const std::string& model, bool quiet);
 
 // The options a loader needs, from the merged configuration.
 LoadOptions load_options(const RunConfig& config, bool quiet);

@@ -54,11 +54,16 @@ std::span<const float> Session::prefill(std::span<const int32_t> ids, const std:
   return logits_;
 }
 
+// The head over a large vocabulary is the widest thing here; fewer rows at once keep it small.
+int64_t Session::logit_rows() const {
+  constexpr int64_t kLogits = int64_t{1} << 23;
+  return std::min(model_->max_batch_tokens(), std::max<int64_t>(16, kLogits / model_->config().vocab_size));
+}
+
 void Session::all_logits(std::span<const int32_t> ids,
                          const std::function<void(int64_t, int64_t, const float*)>& rows) {
   check_room(ids.size());
-  // The head over a large vocabulary is the widest thing here; fewer rows at once keep it small.
-  const auto step = static_cast<size_t>(std::min<int64_t>(model_->max_batch_tokens(), 64));
+  const auto step = static_cast<size_t>(logit_rows());
   std::vector<float> logits(step * static_cast<size_t>(model_->config().vocab_size));
   for (size_t at = 0; at < ids.size(); at += step) {
     const size_t n = std::min(step, ids.size() - at);

@@ -30,6 +30,9 @@ class Session {
   std::span<const float> prefill(std::span<const int32_t> ids, const std::atomic<bool>* cancel = nullptr);
   std::span<const float> decode(int32_t id) { return prefill({&id, 1}); }
 
+  // Rows that all_logits hands out at a time, at most.
+  int64_t logit_rows() const;
+
   // Appends ids and hands out the logits of each, in order, as rows [count, vocab].
   void all_logits(std::span<const int32_t> ids,
                   const std::function<void(int64_t first_row, int64_t count, const float* logits)>& rows);

@@ -24,6 +24,7 @@ LayerReport make_report(const LayerRequest& request, const ResolvedLayer& resolv
   r.out_features = request.out_features;
   r.bits_per_weight = d.bits_per_weight;
   r.provisional = d.provisional;
+  r.rounds_activations = d.arithmetic == PLUQ_ARITHMETIC_CHECKPOINT;
   for (const pluq_tensor& t : resolved.tensors) r.bytes += t.data_bytes;
   return r;
 }

@@ -21,6 +21,7 @@ struct LayerReport {
   double bits_per_weight = 0;
   uint64_t bytes = 0;  // of its tensors in the checkpoint
   bool provisional = false;
+  bool rounds_activations = false;  // as the checkpoint says
 };
 
 LayerReport make_report(const LayerRequest& request, const ResolvedLayer& resolved);

@@ -2,7 +2,6 @@
 #include "plugin/plugin_host.h"
 
 #include <fcntl.h>
-#include <openssl/evp.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -17,6 +16,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/hash.h"
 #include "plugin/elf_screen.h"
 #include "plugin/host_table.h"
 
@@ -29,17 +29,6 @@ namespace {
 
 namespace fs = std::filesystem;
 constexpr size_t kMaxPluginBytes = size_t{1} << 30;
-
-std::string sha256(std::span<const std::byte> bytes) {
-  unsigned char digest[32];
-  unsigned int size = 0;
-  if (EVP_Digest(bytes.data(), bytes.size(), digest, &size, EVP_sha256(), nullptr) != 1) {
-    fail(ErrorKind::kFailed, "SHA-256 is not available in this OpenSSL");
-  }
-  std::string out;
-  for (const unsigned char c : digest) out += fmt::format("{:02x}", c);
-  return out;
-}
 
 // "HASH  name" lines as sha256sum writes them; '#' begins a comment.
 std::map<std::string, std::string> read_allow_list(const std::string& path) {
@@ -221,7 +210,7 @@ void PluginHost::consider(const std::string& path, const PluginOptions& options,
     const fs::path real = fs::canonical(path);
     if (const std::string why = writable_by_others(real); !why.empty()) fail_plugin("{}", why);
     const SealedFile file = seal(real.string());
-    report.sha256 = sha256(file.map->bytes());
+    report.sha256 = sha256_hex(file.map->bytes());
     // Two names of one file, or the same file in two directories, are one plugin.
     for (const PluginReport& other : reports_) {
       if (other.sha256 == report.sha256 && other.loaded) fail_plugin("is the same file as {}", other.path);

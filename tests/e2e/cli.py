@@ -2,6 +2,7 @@
 """The command line as a user meets it, on the tiny model of tests/data/tiny: results against an independent float64 forward,
 equality over threads, chunks and formats' own decoding, and the message and exit code of every wrong use.
     cli.py PLUQ SOURCE_DIR"""
+import hashlib
 import json
 import os
 import shutil
@@ -113,6 +114,41 @@ open(f'{work}/all.yaml', 'w').write(f'model: {tiny}\nformats:\n  w4: {{type: gpt
 r = run('logits', '--config', f'{work}/all.yaml', '--ids-file', f'{tiny}/expected_ids.txt', '--out', f'{work}/l.npy', '--compute', 'exact')
 check('yaml: quantized while loading equals quantized on disk', r.returncode == 0 and (np.load(f'{work}/l.npy') == q).all(), r.stderr)
 
+# eval: perplexity and divergence equal those computed here from the logits of each window.
+text = f'{work}/eval.txt'
+words = open(f'{source}/README.md', encoding='utf8').read()
+with open(text, 'w', encoding='utf8') as f:
+    f.write(words[:3000])
+ids = json.loads(run('tokenize', tiny, '-f', text, '--no-special', '--json').stdout)['ids']
+bos = json.load(open(f'{tiny}/config.json'))['bos_token_id']
+
+
+def window_logits(model, window, *flags):
+    r = run('logits', model, '--ids', ','.join(map(str, window)), '--out', f'{work}/w.npy', *flags)
+    assert r.returncode == 0, r.stderr
+    z = np.load(f'{work}/w.npy').astype(np.float64)
+    return z - np.log(np.exp(z - z.max(axis=1, keepdims=True)).sum(axis=1, keepdims=True)) - z.max(axis=1, keepdims=True)
+
+
+for protocol, size, lead in (('bos-64', 63, [bos]), ('raw-50', 50, [])):
+    loss, kl, top = [], [], []
+    for w in range(3):
+        window = lead + ids[w * size:(w + 1) * size]
+        q = window_logits(f'{work}/w8a8', window, '--compute', 'exact')[:-1]
+        p = window_logits(tiny, window, '--compute', 'exact')[:-1]
+        loss += [-row[i] for row, i in zip(q, window[1:])]
+        kl += list((np.exp(p) * (p - q)).sum(axis=1))
+        top += list(p.argmax(axis=1) == q.argmax(axis=1))
+    r = run('eval', f'{work}/w8a8', '--base', tiny, '--text', text, '--protocol', protocol, '--windows', 3, '--compute', 'exact', '--json')
+    got = json.loads(r.stdout or '{}')
+    check(f'eval {protocol}', r.returncode == 0 and abs(got['perplexity'] / np.exp(np.mean(loss)) - 1) < 1e-5
+          and abs(got['kl_mean'] - np.mean(kl)) < 1e-6 and abs(got['top1_agreement'] - np.mean(top)) < 1e-9
+          and got['tokens'] == len(loss) and got['protocol'] == protocol, r.stderr + r.stdout)
+    check(f'eval {protocol}: p99', sorted(kl)[int(0.99 * (len(kl) - 1))] - got['kl_p99'] < 1e-6)
+same = json.loads(run('eval', tiny, '--base', tiny, '--text', text, '--protocol', 'bos-64', '--json').stdout)
+check('eval: no distance to itself', same['kl_mean'] == 0 and same['top1_agreement'] == 1 and same['perplexity'] == same['base_perplexity'])
+check('eval: hash of the text', same['text_sha256'] == hashlib.sha256(open(text, 'rb').read()).hexdigest())
+
 
 def model(name, change=None, config=None, base=tiny):
     """A copy of a model with its safetensors header or config changed."""
@@ -172,6 +208,7 @@ yamls = {'key': 'modle: x\n', 'format': f'model: {tiny}\nlayers: [{{match: "*", 
          'mismatch': f'model: {gptq}\nlayers: [{{match: "*.q_proj", format: awq}}]\n'}
 for k, v in yamls.items():
     open(f'{work}/{k}.yaml', 'w').write(v)
+open(f'{work}/short.txt', 'w').write('hello')
 logit = ('--ids', '0', '--out', f'{work}/x.npy.out')
 wrong = [
     (3, ['run', f'{work}/none', '-p', 'x'], ['none']),
@@ -195,7 +232,11 @@ wrong = [
     (2, ['run', tiny, '-p', 'x', '--device', 'tpu'], ['accepted are cpu']),
     (2, ['run', tiny, '-p', 'x', '--kv-cache', 'fp8_e4m3'], ['not built yet']),
     (2, ['run', tiny, '-p', 'x', '--chat'], ['not built yet']),
-    (2, ['eval', tiny], ['not built yet']),
+    (2, ['eval', tiny], ['--text is required']),
+    (2, ['eval', tiny, '--text', text, '--protocol', 'bos-1'], ["'bos-1'", 'bos-N', 'raw-N']),
+    (3, ['eval', tiny, '--text', f'{work}/short.txt', '--protocol', 'bos-128'], ['fewer than one window']),
+    (3, ['eval', tiny, '--text', text, '--protocol', 'bos-64', '--context', 32], ['64 tokens', 'context of 32']),
+    (3, ['eval', tiny, '--text', f'{work}/none'], ['none']),
     (2, ['nosuch'], ['nosuch']),
     (2, [], []),
     (2, ['run', '--config', f'{work}/key.yaml', '-p', 'x'], ['key.yaml:1:8', "unknown key 'modle'", 'model']),
@@ -224,7 +265,7 @@ r = subprocess.run([f'{only}/bin/pluq', 'logits', gptq, *logit], capture_output=
 check('a removed plugin', r.returncode == 4 and "quant_method 'gptq'" in r.stderr and f'{only}/lib/pluq/plugins' in r.stderr, r.stderr)
 r = subprocess.run([f'{only}/bin/pluq', 'logits', tiny, *logit], capture_output=True, text=True)
 check('a removed plugin changes nothing else', r.returncode == 0, r.stderr)
-for verb in 'run logits layer tokenize inspect quantize import plugins bench bench-linear doctor completion'.split():
+for verb in 'run logits layer tokenize eval inspect quantize import plugins bench bench-linear doctor completion'.split():
     r = run(verb, '--help')
     check(f'{verb} --help', r.returncode == 0 and 'Example' in r.stdout and 'not built' not in r.stdout)
 b = run('bench-linear', '--format', 'gptq', '--n', 256, '--k', 256, '--m', '1,4', '--group', 64, '--repeat', 1, '--json')

@@ -10,7 +10,8 @@ trap 'rm -rf "$work"' EXIT
 mkdir "$work/fixtures"
 names="base gptq-w4-g128 gptq-w4-g32-actorder awq-gemm-g128 hf-fp8-block hf-fp8-static ct-fp8-dynamic ct-w8a8-dynamic ct-w4a16-g128
   gptq-w2-g32-asym gptq-w3-g32 gptq-w8-channel gptq-w4-asym-g64 gptq-v2-w4-asym-g128 gptq-planar-w5-g64 gptq-dynamic ct-w3a16-g128
-  ct-w4a16-asym-actorder-g32 ct-fp8-block gptqmodel-fp8-block-inverse ct-mixed"
+  ct-w4a16-asym-actorder-g32 ct-fp8-block gptqmodel-fp8-block-inverse ct-mixed
+  ct-w8a8-static ct-w8a8-azp-dynamic"
 for name in $names; do
   [ -d "$fixtures/$name" ] || continue
   cp -rL "$fixtures/$name" "$work/fixtures/$name"
@@ -21,8 +22,10 @@ for name in $names; do
 done
 for isa in portable avx2 avx512; do
   PLUQ_ISA=$isa "$pluq" doctor > /dev/null 2>&1 || { echo "$isa: not on this machine, skipped"; continue; }
+  # The perplexities once, on the widest instruction set that every machine of today has.
+  perplexity=$([ $isa = avx2 ] && echo --perplexity || true)
   for compute in exact fast; do
     echo "== $isa $compute"
-    PLUQ_ISA=$isa /usr/bin/python3 "$fixtures/../tools/check_fixtures.py" --pluq "$pluq" --compute "$compute" "$work/fixtures"
+    PLUQ_ISA=$isa /usr/bin/python3 "$fixtures/../tools/check_fixtures.py" --pluq "$pluq" --compute "$compute" $perplexity "$work/fixtures"
   done
 done
