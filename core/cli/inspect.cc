@@ -34,7 +34,7 @@ boost::json::object to_json(const Inspection& i) {
                                          {"bytes", l.bytes}});
   }
   for (const std::string& t : i.tensors_unused) unused.push_back(boost::json::string(t));
-  return {{"architecture", i.config.architecture},
+  return {{"architecture", i.config.architecture()},
           {"parameters", i.parameters},
           {"bits_per_weight", bits_per_weight(i)},
           {"bytes", i.bytes},
@@ -43,7 +43,7 @@ boost::json::object to_json(const Inspection& i) {
 }
 
 void print(const Inspection& i) {
-  fmt::print("{}: {} parameters, {:.1f} MiB, {:.2f} bits per weight\n", i.config.architecture, i.parameters,
+  fmt::print("{}: {} parameters, {:.1f} MiB, {:.2f} bits per weight\n", i.config.architecture(), i.parameters,
              static_cast<double>(i.bytes) / (1 << 20), bits_per_weight(i));
   size_t width = 4;
   for (const LayerReport& l : i.layers) width = std::max(width, l.name.size());

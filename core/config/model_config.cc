@@ -3,11 +3,9 @@
 
 #include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
-#include <boost/json/serialize.hpp>
 
 #include <algorithm>
 #include <cmath>
-#include <optional>
 
 #include "base/error.h"
 
@@ -16,191 +14,164 @@ namespace {
 
 namespace json = boost::json;
 
-constexpr ArchitectureTraits kArchitectures[] = {
-    {"LlamaForCausalLM", false, true},
-};
+constexpr std::string_view kFull = "full_attention", kSliding = "sliding_attention";
 
-constexpr int64_t kMaxSize = int64_t{1} << 30;
-
-// Typed access to the members of one object, with messages that name file and key.
-class Reader {
- public:
-  Reader(const json::object& object, std::string where) : object_(&object), where_(std::move(where)) {}
-
-  const json::value* find(std::string_view key) const {
-    const json::value* value = object_->if_contains(key);
-    return value == nullptr || value->is_null() ? nullptr : value;
-  }
-  int64_t size(std::string_view key) const {
-    const auto value = optional_size(key);
-    if (!value) fail_input("{}: '{}' is missing", where_, key);
-    return *value;
-  }
-  std::optional<int64_t> optional_size(std::string_view key) const {
-    const json::value* value = find(key);
-    if (value == nullptr) return std::nullopt;
-    const int64_t number = value->is_int64() ? value->get_int64() : -1;
-    if (number < 1 || number > kMaxSize) {
-      fail_input("{}: '{}' is {}; accepted are whole numbers from 1 to {}", where_, key,
-                 printable(json::serialize(*value), 40), kMaxSize);
-    }
-    return number;
-  }
-  double real(std::string_view key, double otherwise) const {
-    const json::value* value = find(key);
-    if (value == nullptr) return otherwise;
-    if (!value->is_number() || !std::isfinite(value->to_number<double>())) wrong(key, "a finite number");
-    return value->to_number<double>();
-  }
-  double positive(std::string_view key, double otherwise) const {
-    const double value = real(key, otherwise);
-    if (!(value > 0)) wrong(key, "a number above 0");
-    return value;
-  }
-  bool boolean(std::string_view key, bool otherwise) const {
-    const json::value* value = find(key);
-    if (value == nullptr) return otherwise;
-    if (!value->is_bool()) wrong(key, "true or false");
-    return value->get_bool();
-  }
-  std::string string(std::string_view key, std::string otherwise) const {
-    const json::value* value = find(key);
-    if (value == nullptr) return otherwise;
-    if (!value->is_string()) wrong(key, "a string");
-    return std::string(value->get_string());
-  }
-  std::optional<Reader> object(std::string_view key) const {
-    const json::value* value = find(key);
-    if (value == nullptr) return std::nullopt;
-    if (!value->is_object()) wrong(key, "an object");
-    return Reader(value->get_object(), where_ + ": " + std::string(key));
-  }
-  // An id or a list of ids.
-  std::vector<int32_t> ids(std::string_view key) const {
-    std::vector<int32_t> out;
-    const json::value* value = find(key);
-    if (value == nullptr) return out;
-    const auto add = [&](const json::value& v) {
-      if (!v.is_int64() || v.get_int64() < 0 || v.get_int64() > kMaxSize) wrong(key, "a token id or a list of them");
-      out.push_back(static_cast<int32_t>(v.get_int64()));
-    };
-    if (value->is_array()) {
-      for (const json::value& v : value->get_array()) add(v);
-    } else {
-      add(*value);
-    }
-    return out;
-  }
-  [[noreturn]] void wrong(std::string_view key, std::string_view expected) const {
-    fail_input("{}: '{}' is {}, expected {}", where_, key, printable(json::serialize(*find(key)), 60), expected);
-  }
-  const std::string& where() const { return where_; }
-
- private:
-  const json::object* object_;
-  std::string where_;
-};
-
-const ArchitectureTraits& find_architecture(const Reader& in) {
-  const json::value* list = in.find("architectures");
-  std::string found;
-  if (list != nullptr && list->is_array() && !list->get_array().empty() && list->get_array()[0].is_string()) {
-    found = list->get_array()[0].get_string();
-  }
-  for (const ArchitectureTraits& a : kArchitectures) {
-    if (found == a.name) return a;
+const Architecture& architecture_of(const JsonReader& in) {
+  const std::vector<std::string> names = in.strings("architectures");
+  if (!names.empty()) {
+    if (const Architecture* a = find_architecture(names[0])) return *a;
   }
   fail_input("{}: architecture '{}' is not supported; supported are {}", in.where(),
-             printable(found.empty() ? "(none named in 'architectures')" : found), supported_architectures());
+             printable(names.empty() ? "(none named in 'architectures')" : names[0]), supported_architectures());
 }
 
-RopeConfig parse_rope(const Reader& in, int64_t max_position) {
-  RopeConfig rope;
-  rope.theta = in.positive("rope_theta", 10000);
-  auto parameters = in.object("rope_parameters");
-  if (!parameters) parameters = in.object("rope_scaling");
-  if (!parameters) return rope;
-  rope.theta = parameters->positive("rope_theta", rope.theta);
-  const std::string type = parameters->string("rope_type", parameters->string("type", "default"));
-  rope.factor = type == "default" ? 1 : parameters->positive("factor", 1);
-  rope.original_max_position =
-      parameters->positive("original_max_position_embeddings", static_cast<double>(max_position));
-  if (type == "default") return rope;
-  if (type == "linear") {
-    rope.type = RopeType::kLinear;
-  } else if (type == "llama3") {
-    rope.type = RopeType::kLlama3;
-    rope.low_freq_factor = parameters->positive("low_freq_factor", 1);
-    rope.high_freq_factor = parameters->positive("high_freq_factor", 4);
-    if (rope.high_freq_factor <= rope.low_freq_factor) {
-      fail_input("{}: high_freq_factor {} is not above low_freq_factor {}", parameters->where(), rope.high_freq_factor,
-                 rope.low_freq_factor);
-    }
-  } else if (type == "yarn") {
-    rope.type = RopeType::kYarn;
-    rope.beta_fast = parameters->positive("beta_fast", 32);
-    rope.beta_slow = parameters->positive("beta_slow", 1);
-    rope.attention_factor = parameters->real("attention_factor", 0);
-    rope.mscale = parameters->real("mscale", 0);
-    rope.mscale_all_dim = parameters->real("mscale_all_dim", 0);
-    rope.truncate = parameters->boolean("truncate", true);
-  } else {
-    fail_input("{}: rope type '{}' is not supported; supported are default, linear, llama3, yarn", parameters->where(),
-               printable(type));
+void parse_sizes(const JsonReader& in, ModelConfig* c) {
+  c->hidden_size = in.size("hidden_size");
+  c->num_hidden_layers = in.size("num_hidden_layers");
+  c->num_attention_heads = in.size("num_attention_heads");
+  c->num_key_value_heads = in.optional_size("num_key_value_heads").value_or(c->num_attention_heads);
+  c->vocab_size = in.size("vocab_size");
+  c->max_position_embeddings = in.optional_size("max_position_embeddings").value_or(2048);
+  if (c->num_hidden_layers > 10'000) fail_input("{}: 'num_hidden_layers' is {}, at most 10000", in.where(), c->num_hidden_layers);
+  if (c->num_attention_heads % c->num_key_value_heads != 0) {
+    fail_input("{}: 'num_attention_heads' {} is not a multiple of 'num_key_value_heads' {}", in.where(),
+               c->num_attention_heads, c->num_key_value_heads);
   }
-  return rope;
+  const auto head_dim = in.optional_size("head_dim");
+  if (!head_dim && c->hidden_size % c->num_attention_heads != 0) {
+    fail_input("{}: 'hidden_size' {} is not a multiple of 'num_attention_heads' {} and there is no 'head_dim'", in.where(),
+               c->hidden_size, c->num_attention_heads);
+  }
+  c->head_dim = head_dim.value_or(c->hidden_size / c->num_attention_heads);
+  if (c->head_dim % 2 != 0 || c->head_dim > 1024) {
+    fail_input("{}: 'head_dim' {} is odd or above 1024, which rotary embeddings here cannot have", in.where(), c->head_dim);
+  }
+  c->rms_norm_eps = static_cast<float>(in.real("rms_norm_eps", 1e-6));
+  if (!(c->rms_norm_eps >= 0)) in.wrong("rms_norm_eps", "a number from 0");
+}
+
+Activation parse_activation(const JsonReader& in, const Architecture& family) {
+  // Configs of Gemma may hold an old hidden_act that was never meant; hidden_activation is the one in force.
+  const bool gemma = family.activation == Activation::kGeluTanh;
+  const std::string name = in.string("hidden_activation", gemma ? "gelu_pytorch_tanh" : in.string("hidden_act", "silu"));
+  if (name == "silu" || name == "swish") return Activation::kSilu;
+  if (name == "gelu_pytorch_tanh" || name == "gelu_new" || name == "gelu_fast") return Activation::kGeluTanh;
+  if (name == "gelu") return Activation::kGelu;
+  fail_input("{}: 'hidden_act' is '{}'; supported are silu, gelu, gelu_pytorch_tanh", in.where(), printable(name));
+}
+
+// Whether layer i sees only a window, when the config does not list its layers.
+bool slides(const JsonReader& in, const Architecture& family, int64_t i, int64_t count) {
+  switch (family.sliding) {
+    case SlidingPattern::kNone: return false;
+    case SlidingPattern::kAll: return true;
+    case SlidingPattern::kFromLayer:
+      return in.boolean("use_sliding_window", false) && i >= in.count("max_window_layers", count);
+    case SlidingPattern::kEveryOther: return i % 2 == 0;
+    case SlidingPattern::kFiveOfSix: return (i + 1) % in.optional_size("sliding_window_pattern").value_or(6) != 0;
+  }
+  return false;
+}
+
+void parse_windows(const JsonReader& in, ModelConfig* c) {
+  const int64_t window = in.count("sliding_window", c->family->sliding == SlidingPattern::kEveryOther ||
+                                                            c->family->sliding == SlidingPattern::kFiveOfSix ? 4096 : 0);
+  const std::vector<std::string> types = in.strings("layer_types");
+  if (!types.empty() && static_cast<int64_t>(types.size()) != c->num_hidden_layers) {
+    fail_input("{}: 'layer_types' has {} entries for {} layers", in.where(), types.size(), c->num_hidden_layers);
+  }
+  for (int64_t i = 0; i < c->num_hidden_layers; ++i) {
+    const auto at = static_cast<size_t>(i);
+    if (!types.empty() && types[at] != kFull && types[at] != kSliding) {
+      fail_input("{}: 'layer_types' names '{}' for layer {}; supported are {}, {}", in.where(), printable(types[at]), i, kFull, kSliding);
+    }
+    const bool sliding = types.empty() ? slides(in, *c->family, i, c->num_hidden_layers) : types[at] == kSliding;
+    c->layers[at].window = sliding ? window : 0;
+  }
+}
+
+// One rotation for all layers, or a second one for those with a window, or none for some.
+void parse_ropes(const JsonReader& in, ModelConfig* c) {
+  const double theta = c->family->rope_theta;
+  c->ropes.push_back(parse_rope(in, kFull, theta, c->max_position_embeddings));
+  bool local = false;
+  if (const auto parameters = in.object("rope_parameters"); parameters && parameters->object(kSliding)) {
+    c->ropes.push_back(parse_rope(in, kSliding, theta, c->max_position_embeddings));
+    local = true;
+  } else if (in.has("rope_local_base_freq") || c->family->sliding == SlidingPattern::kFiveOfSix) {
+    RopeConfig rope;
+    rope.theta = in.positive("rope_local_base_freq", 10000);
+    c->ropes.push_back(rope);
+    local = true;
+  }
+  const std::vector<double> keep = in.reals("no_rope_layers");  // 1: this layer has positions
+  if (!keep.empty() && static_cast<int64_t>(keep.size()) != c->num_hidden_layers) {
+    fail_input("{}: 'no_rope_layers' has {} entries for {} layers", in.where(), keep.size(), c->num_hidden_layers);
+  }
+  const int64_t interval = in.count("no_rope_layer_interval", 0);
+  for (int64_t i = 0; i < c->num_hidden_layers; ++i) {
+    LayerConfig& layer = c->layers[static_cast<size_t>(i)];
+    layer.rope = local && layer.window > 0 ? 1 : 0;
+    const bool none = !keep.empty() ? keep[static_cast<size_t>(i)] == 0 : interval > 0 && (i + 1) % interval == 0;
+    if (none) layer.rope = -1;
+  }
+}
+
+void parse_experts(const JsonReader& in, ModelConfig* c) {
+  c->intermediate_size = in.size("intermediate_size");
+  if (c->family->experts.router == nullptr) return;
+  c->num_experts = in.has("num_local_experts") ? in.size("num_local_experts") : in.size("num_experts");
+  c->experts_per_token = in.size("num_experts_per_tok");
+  if (c->num_experts > 4096 || c->experts_per_token > c->num_experts) {
+    fail_input("{}: {} experts of which {} serve a token; at most 4096, and no more than there are", in.where(), c->num_experts,
+               c->experts_per_token);
+  }
+  c->moe_intermediate_size = in.optional_size("moe_intermediate_size").value_or(c->intermediate_size);
+  c->renormalize_experts = c->family->renormalize_experts || in.boolean("norm_topk_prob", false);
+  const int64_t step = in.optional_size("decoder_sparse_step").value_or(1);
+  const std::vector<double> dense = in.reals("mlp_only_layers");
+  for (int64_t i = 0; i < c->num_hidden_layers; ++i) {
+    const bool only_mlp = std::find(dense.begin(), dense.end(), static_cast<double>(i)) != dense.end();
+    c->layers[static_cast<size_t>(i)].experts = !only_mlp && (i + 1) % step == 0;
+  }
+}
+
+void parse_scales(const JsonReader& in, ModelConfig* c) {
+  const Architecture& family = *c->family;
+  const double query = in.positive("query_pre_attn_scalar", family.query_scalar != 0 ? family.query_scalar : static_cast<double>(c->head_dim));
+  c->attention_scale = static_cast<float>(in.positive("attention_multiplier", 1 / std::sqrt(query)));
+  c->attention_softcap = static_cast<float>(in.has("attn_logit_softcapping") ? in.positive("attn_logit_softcapping", 0) : family.attention_softcap);
+  c->logit_softcap = static_cast<float>(in.has("final_logit_softcapping") ? in.positive("final_logit_softcapping", 0) : family.logit_softcap);
+  const double embedding = family.scale_embedding ? std::sqrt(static_cast<double>(c->hidden_size)) : 1;
+  c->embedding_multiplier = static_cast<float>(in.positive("embedding_multiplier", embedding));
+  c->residual_multiplier = static_cast<float>(in.positive("residual_multiplier", 1));
+  c->logit_divisor = static_cast<float>(in.positive("logits_scaling", 1));
 }
 
 }  // namespace
 
-std::string supported_architectures() {
-  std::string out;
-  for (const ArchitectureTraits& a : kArchitectures) out += (out.empty() ? "" : ", ") + std::string(a.name);
-  return out;
-}
-
 ModelConfig parse_model_config(const json::value& config, std::string_view where) {
   if (!config.is_object()) fail_input("{}: expected a JSON object", where);
-  const Reader in(config.get_object(), std::string(where));
-  const ArchitectureTraits& traits = find_architecture(in);
+  const JsonReader top(config.get_object(), std::string(where));
   ModelConfig c;
-  c.architecture = traits.name;
-  c.hidden_size = in.size("hidden_size");
-  c.intermediate_size = in.size("intermediate_size");
-  c.num_hidden_layers = in.size("num_hidden_layers");
-  c.num_attention_heads = in.size("num_attention_heads");
-  c.num_key_value_heads = in.optional_size("num_key_value_heads").value_or(c.num_attention_heads);
-  c.vocab_size = in.size("vocab_size");
-  c.max_position_embeddings = in.optional_size("max_position_embeddings").value_or(2048);
-  if (c.num_hidden_layers > 10'000) fail_input("{}: 'num_hidden_layers' is {}, at most 10000", where, c.num_hidden_layers);
-  if (c.num_attention_heads % c.num_key_value_heads != 0) {
-    fail_input("{}: 'num_attention_heads' {} is not a multiple of 'num_key_value_heads' {}", where,
-               c.num_attention_heads, c.num_key_value_heads);
-  }
-  const auto head_dim = in.optional_size("head_dim");
-  if (!head_dim && c.hidden_size % c.num_attention_heads != 0) {
-    fail_input("{}: 'hidden_size' {} is not a multiple of 'num_attention_heads' {} and there is no 'head_dim'", where,
-               c.hidden_size, c.num_attention_heads);
-  }
-  c.head_dim = head_dim.value_or(c.hidden_size / c.num_attention_heads);
-  if (c.head_dim % 2 != 0 || c.head_dim > 1024) {
-    fail_input("{}: 'head_dim' {} is odd or above 1024, which rotary embeddings here cannot have", where, c.head_dim);
-  }
-  c.rms_norm_eps = static_cast<float>(in.real("rms_norm_eps", 1e-6));
-  if (!(c.rms_norm_eps >= 0)) in.wrong("rms_norm_eps", "a number from 0");
-  const std::string act = in.string("hidden_act", "silu");
-  if (act != "silu" && act != "swish") {
-    fail_input("{}: 'hidden_act' is '{}'; supported is silu", where, printable(act));
-  }
-  c.qkv_bias = in.boolean("attention_bias", traits.qkv_bias);
-  c.o_bias = traits.o_bias_follows && c.qkv_bias;
+  c.family = &architecture_of(top);
+  const auto text = c.family->text_config ? top.object("text_config") : std::nullopt;
+  const JsonReader& in = text ? *text : top;
+  parse_sizes(in, &c);
+  c.layers.resize(static_cast<size_t>(c.num_hidden_layers));
+  c.activation = parse_activation(in, *c.family);
+  c.qkv_bias = in.boolean("attention_bias", c.family->qkv_bias);
+  c.o_bias = c.family->o_bias_follows && c.qkv_bias;
   c.mlp_bias = in.boolean("mlp_bias", false);
-  c.tie_word_embeddings = in.boolean("tie_word_embeddings", false);
-  c.rope = parse_rope(in, c.max_position_embeddings);
-  c.eos_ids = in.ids("eos_token_id");
-  const std::vector<int32_t> bos = in.ids("bos_token_id");
+  c.tie_word_embeddings = top.boolean("tie_word_embeddings", in.boolean("tie_word_embeddings", c.family->tied_by_default));
+  parse_windows(in, &c);
+  parse_ropes(in, &c);
+  parse_experts(in, &c);
+  parse_scales(in, &c);
+  c.eos_ids = top.has("eos_token_id") ? top.ids("eos_token_id") : in.ids("eos_token_id");
+  const std::vector<int32_t> bos = top.has("bos_token_id") ? top.ids("bos_token_id") : in.ids("bos_token_id");
   c.bos_id = bos.empty() ? -1 : bos[0];
-  c.dtype = in.string("dtype", in.string("torch_dtype", "float32"));
+  c.dtype = top.string("dtype", top.string("torch_dtype", in.string("dtype", in.string("torch_dtype", "float32"))));
   return c;
 }
 
@@ -210,7 +181,7 @@ GenerationConfig parse_generation_config(const json::value& generation, const Mo
   g.eos_ids = model.eos_ids;
   if (generation.is_null()) return g;
   if (!generation.is_object()) fail_input("{}: expected a JSON object", where);
-  const Reader in(generation.get_object(), std::string(where));
+  const JsonReader in(generation.get_object(), std::string(where));
   for (const int32_t id : in.ids("eos_token_id")) {
     if (std::find(g.eos_ids.begin(), g.eos_ids.end(), id) == g.eos_ids.end()) g.eos_ids.push_back(id);
   }
@@ -220,66 +191,6 @@ GenerationConfig parse_generation_config(const json::value& generation, const Mo
   g.top_k = static_cast<int32_t>(in.real("top_k", 0));
   g.repetition_penalty = in.real("repetition_penalty", 1);
   return g;
-}
-
-RopeFrequencies rope_frequencies(const RopeConfig& rope, int64_t head_dim, int64_t max_position_embeddings) {
-  constexpr double kTwoPi = 6.283185307179586476925286766559;
-  const auto dim = static_cast<double>(head_dim);
-  RopeFrequencies out;
-  std::vector<float> base;
-  for (int64_t i = 0; i < head_dim / 2; ++i) {
-    const auto exponent = static_cast<float>(static_cast<double>(2 * i) / dim);
-    base.push_back(1.0F / static_cast<float>(std::pow(rope.theta, static_cast<double>(exponent))));
-  }
-  out.inverse = base;
-  if (rope.type == RopeType::kLinear) {
-    for (float& f : out.inverse) f /= static_cast<float>(rope.factor);
-  } else if (rope.type == RopeType::kLlama3) {
-    const double low = rope.original_max_position / rope.low_freq_factor;
-    const double high = rope.original_max_position / rope.high_freq_factor;
-    for (float& f : out.inverse) {
-      const double wavelength = kTwoPi / f;
-      if (wavelength < high) continue;
-      const double scaled = f / rope.factor;
-      if (wavelength > low) {
-        f = static_cast<float>(scaled);
-        continue;
-      }
-      const double smooth = (rope.original_max_position / wavelength - rope.low_freq_factor) /
-                            (rope.high_freq_factor - rope.low_freq_factor);
-      f = static_cast<float>((1 - smooth) * scaled + smooth * f);
-    }
-  } else if (rope.type == RopeType::kYarn) {
-    // Without an explicit original length, the factor is implied by the model's own length.
-    const double original = rope.original_max_position;
-    const double factor =
-        rope.factor != 1 ? rope.factor : std::max(1.0, static_cast<double>(max_position_embeddings) / original);
-    const auto mscale = [](double scale, double m) { return scale <= 1 ? 1.0 : 0.1 * m * std::log(scale) + 1.0; };
-    if (rope.attention_factor != 0) {
-      out.attention_factor = static_cast<float>(rope.attention_factor);
-    } else if (rope.mscale != 0 && rope.mscale_all_dim != 0) {
-      out.attention_factor = static_cast<float>(mscale(factor, rope.mscale) / mscale(factor, rope.mscale_all_dim));
-    } else {
-      out.attention_factor = static_cast<float>(mscale(factor, 1));
-    }
-    const auto correction = [&](double rotations) {
-      return dim * std::log(original / (rotations * kTwoPi)) / (2 * std::log(rope.theta));
-    };
-    double low = correction(rope.beta_fast), high = correction(rope.beta_slow);
-    if (rope.truncate) {
-      low = std::floor(low);
-      high = std::ceil(high);
-    }
-    low = std::max(low, 0.0);
-    high = std::min(high, dim - 1);
-    if (low == high) high += 0.001;
-    for (size_t i = 0; i < base.size(); ++i) {
-      const double ramp = std::clamp((static_cast<double>(i) - low) / (high - low), 0.0, 1.0);
-      const double keep = 1 - ramp;  // 1: extrapolation, the frequency as it is
-      out.inverse[i] = static_cast<float>(base[i] / factor * (1 - keep) + base[i] * keep);
-    }
-  }
-  return out;
 }
 
 }  // namespace pluq

@@ -16,6 +16,7 @@
 #include "device/isa.h"
 #include "model/cpu/ops.h"
 #include "model/load_quantize.h"
+#include "model/plan.h"
 #include "model/scratch.h"
 #include "plugin/host_table.h"
 
@@ -50,7 +51,7 @@ std::shared_ptr<LayerResolver> make_resolver(const PluginHost& host, const Opene
   ResolverOptions r;
   r.quantization = opened.quantization.json;
   r.quantization_source = opened.quantization.source;
-  r.architecture = opened.config.architecture;
+  r.architecture = std::string(opened.config.architecture());
   r.formats = options.formats;
   r.rules = options.rules;
   r.device = describe_cpu(workers);
@@ -77,64 +78,16 @@ std::vector<float> read_bias(LayerResolver& resolver, const Checkpoint& checkpoi
   return read_vector(checkpoint, request.name + ".bias", request.out_features);
 }
 
-LayerRequest linear(const Checkpoint& checkpoint, std::string name, int64_t in, int64_t out) {
-  LayerRequest r;
-  // Some exporters write a zero bias the config does not name; the file is the truth.
-  r.has_bias = checkpoint.find(name + ".bias") != nullptr;
-  r.name = std::move(name);
-  r.in_features = in;
-  r.out_features = out;
-  return r;
-}
-
-std::string layer_prefix(int64_t i) { return fmt::format("model.layers.{}.", i); }
-
-// Tensors nobody asked for. Rotary tables that old exporters saved are recomputed, and a head saved beside tied
-// embeddings repeats them.
+// Tensors nobody asked for.
 std::vector<std::string> unused(const Checkpoint& checkpoint, const LayerResolver& resolver, const ModelConfig& config) {
   std::vector<std::string> out;
   for (const TensorView& t : checkpoint.tensors()) {
-    if (resolver.used().contains(t.name)) continue;
-    if (t.name.ends_with("rotary_emb.inv_freq")) continue;
-    if (config.tie_word_embeddings && t.name == "lm_head.weight") continue;
-    out.push_back(t.name);
+    if (!resolver.used().contains(t.name) && !is_ignored(config, t.name)) out.push_back(t.name);
   }
   return out;
 }
 
 }  // namespace
-
-std::vector<LayerRequest> model_layers(const ModelConfig& c, const Checkpoint& checkpoint) {
-  std::vector<LayerRequest> out;
-  LayerRequest embedding;
-  embedding.name = "model.embed_tokens";
-  embedding.kind = "embedding";
-  embedding.module_class = "Embedding";
-  embedding.in_features = c.hidden_size;
-  embedding.out_features = c.vocab_size;
-  out.push_back(embedding);
-  const int64_t q = c.num_attention_heads * c.head_dim, kv = c.num_key_value_heads * c.head_dim;
-  for (int64_t i = 0; i < c.num_hidden_layers; ++i) {
-    const std::string p = layer_prefix(i);
-    out.push_back(linear(checkpoint, p + "self_attn.q_proj", c.hidden_size, q));
-    out.push_back(linear(checkpoint, p + "self_attn.k_proj", c.hidden_size, kv));
-    out.push_back(linear(checkpoint, p + "self_attn.v_proj", c.hidden_size, kv));
-    out.push_back(linear(checkpoint, p + "self_attn.o_proj", q, c.hidden_size));
-    out.push_back(linear(checkpoint, p + "mlp.gate_proj", c.hidden_size, c.intermediate_size));
-    out.push_back(linear(checkpoint, p + "mlp.up_proj", c.hidden_size, c.intermediate_size));
-    out.push_back(linear(checkpoint, p + "mlp.down_proj", c.intermediate_size, c.hidden_size));
-  }
-  LayerRequest head = linear(checkpoint, "lm_head", c.hidden_size, c.vocab_size);
-  head.kind = "lm_head";
-  // Tied embeddings serve as the head, also when a copy was saved under its own name.
-  if (c.tie_word_embeddings) {
-    head.name = embedding.name;
-    head.alias = "lm_head";
-    head.has_bias = false;
-  }
-  out.push_back(head);
-  return out;
-}
 
 class ModelLoader {
  public:
@@ -157,11 +110,14 @@ class ModelLoader {
     model->max_tokens_ = options_.max_batch_tokens;
     model->max_context_ = options_.context > 0 ? options_.context
                                                : std::min(opened.config.max_position_embeddings, kDefaultContext);
-    model->attention_scale_ = 1.0F / std::sqrt(static_cast<float>(opened.config.head_dim));
+    switch (opened.config.activation) {
+      case Activation::kSilu: model->activate_ = model->ops_->silu_mul; break;
+      case Activation::kGeluTanh: model->activate_ = model->ops_->gelu_tanh_mul; break;
+      case Activation::kGelu: model->activate_ = model->ops_->gelu_mul; break;
+    }
     model->resolver_ = make_resolver(host_, opened, options_, pool_->size(), false);
     load_layers(*model, *opened.checkpoint);
-    load_norms(*model, *opened.checkpoint);
-    make_rope(*model);
+    make_rotations(*model);
     make_scratch(*model);
     out.tensors_unused = unused(*opened.checkpoint, *model->resolver_, opened.config);
     out.model = std::move(model);
@@ -180,50 +136,79 @@ class ModelLoader {
   }
 
   void load_layers(Model& model, const Checkpoint& checkpoint) {
-    const std::vector<LayerRequest> requests = model_layers(model.config_, checkpoint);
-    Progress progress("loading", static_cast<int64_t>(requests.size()), options_.quiet);
-    size_t at = 0;
-    const auto next = [&] {
-      Linear out = load_one(model, checkpoint, requests[at]);
-      progress.step(requests[at++].name);
+    const ModelPlan plan = make_plan(model.config_, checkpoint);
+    Progress progress("loading", static_cast<int64_t>(plan.linears().size()), options_.quiet);
+    const auto linear = [&](const LayerRequest& request) {
+      Linear out = load_one(model, checkpoint, request);
+      workspace_ = std::max(workspace_, out.workspace(model.max_tokens_, pool_->size()));
+      progress.step(request.name);
       return out;
     };
-    model.embedding_ = next();
-    model.layers_.resize(static_cast<size_t>(model.config_.num_hidden_layers));
-    for (Model::Layer& layer : model.layers_) {
-      for (Linear* part : {&layer.q, &layer.k, &layer.v, &layer.o, &layer.gate, &layer.up, &layer.down}) *part = next();
+    const auto mlp = [&](const MlpPlan& p) {
+      Model::Mlp out;
+      out.gate = linear(p.gate);
+      if (!p.fused()) out.up = linear(p.up);
+      out.down = linear(p.down);
+      out.fused = p.fused();
+      out.width = p.down.in_features;
+      return out;
+    };
+    model.embedding_ = linear(plan.embedding);
+    for (const DecoderLayerPlan& p : plan.layers) {
+      Model::Layer& layer = model.layers_.emplace_back();
+      layer.q = linear(p.q);
+      layer.fused_qkv = p.fused_qkv();
+      if (!layer.fused_qkv) {
+        layer.k = linear(p.k);
+        layer.v = linear(p.v);
+      }
+      layer.o = linear(p.o);
+      if (p.experts.empty()) {
+        layer.mlp = mlp(p.mlp);
+      } else {
+        layer.router = linear(p.router);
+        for (const MlpPlan& expert : p.experts) layer.experts.push_back(mlp(expert));
+      }
+      load_norms(model, checkpoint, p, &layer);
     }
-    model.lm_head_ = next();
+    model.final_norm_ = norm(model, checkpoint, plan.final_norm);
+    model.lm_head_ = linear(plan.head);
     model.owned_ = std::move(owned_);
   }
 
-  void load_norms(Model& model, const Checkpoint& checkpoint) {
-    const int64_t hidden = model.config_.hidden_size;
-    const auto norm = [&](const std::string& name) {
-      model.resolver_->mark_used(name);
-      return read_vector(checkpoint, name, hidden);
-    };
-    for (size_t i = 0; i < model.layers_.size(); ++i) {
-      const std::string p = layer_prefix(static_cast<int64_t>(i));
-      model.layers_[i].input_norm = norm(p + "input_layernorm.weight");
-      model.layers_[i].post_norm = norm(p + "post_attention_layernorm.weight");
+  std::vector<float> norm(Model& model, const Checkpoint& checkpoint, const NormPlan& plan) const {
+    if (plan.size == 0) return {};
+    model.resolver_->mark_used(plan.name);
+    std::vector<float> weight = read_vector(checkpoint, plan.name, plan.size);
+    if (model.config_.family->norm_plus_one) {
+      for (float& w : weight) w += 1;
     }
-    model.final_norm_ = norm("model.norm.weight");
+    return weight;
+  }
+
+  void load_norms(Model& model, const Checkpoint& checkpoint, const DecoderLayerPlan& plan, Model::Layer* layer) const {
+    layer->attention_in = norm(model, checkpoint, plan.attention_in);
+    layer->attention_out = norm(model, checkpoint, plan.attention_out);
+    layer->mlp_in = norm(model, checkpoint, plan.mlp_in);
+    layer->mlp_out = norm(model, checkpoint, plan.mlp_out);
+    layer->q_norm = norm(model, checkpoint, plan.q_norm);
+    layer->k_norm = norm(model, checkpoint, plan.k_norm);
   }
 
   // cos and sin of position * frequency, computed as transformers does: the product in f32.
-  static void make_rope(Model& model) {
+  static void make_rotations(Model& model) {
     const ModelConfig& c = model.config_;
-    const RopeFrequencies f = rope_frequencies(c.rope, c.head_dim, c.max_position_embeddings);
-    const size_t half = f.inverse.size();
-    model.rope_cos_.resize(static_cast<size_t>(model.max_context_) * half);
-    model.rope_sin_.resize(model.rope_cos_.size());
-    for (int64_t p = 0; p < model.max_context_; ++p) {
-      for (size_t i = 0; i < half; ++i) {
-        const double angle = static_cast<float>(p) * f.inverse[i];
-        const size_t at = static_cast<size_t>(p) * half + i;
-        model.rope_cos_[at] = static_cast<float>(std::cos(angle)) * f.attention_factor;
-        model.rope_sin_[at] = static_cast<float>(std::sin(angle)) * f.attention_factor;
+    for (const RopeConfig& rope : c.ropes) {
+      const RopeFrequencies f =
+          rope_frequencies(rope, rotary_dim(rope, c.head_dim), c.max_position_embeddings, model.max_context_);
+      Model::Rotation& r = model.rotations_.emplace_back();
+      r.half = static_cast<int64_t>(f.inverse.size());
+      for (int64_t p = 0; p < model.max_context_; ++p) {
+        for (const float inverse : f.inverse) {
+          const double angle = static_cast<float>(p) * inverse;
+          r.cos.push_back(static_cast<float>(std::cos(angle)) * f.attention_factor);
+          r.sin.push_back(static_cast<float>(std::sin(angle)) * f.attention_factor);
+        }
       }
     }
   }
@@ -231,28 +216,26 @@ class ModelLoader {
   void make_scratch(Model& model) const {
     const ModelConfig& c = model.config_;
     auto s = std::make_unique<Model::Scratch>();
-    const auto t = static_cast<size_t>(model.max_tokens_);
-    const auto width = [](int64_t n) { return static_cast<size_t>(n); };
-    s->x.resize(t * width(c.hidden_size));
-    s->h.resize(t * width(c.hidden_size));
-    s->q.resize(t * width(c.num_attention_heads * c.head_dim));
-    s->a.resize(s->q.size());
-    s->k.resize(t * width(c.num_key_value_heads * c.head_dim));
-    s->v.resize(s->k.size());
-    s->gate.resize(t * width(c.intermediate_size));
-    s->up.resize(s->gate.size());
+    const auto rows = [&](int64_t width) { return static_cast<size_t>(model.max_tokens_ * width); };
+    s->x.resize(rows(c.hidden_size));
+    s->h.resize(rows(c.hidden_size));
+    s->qkv.resize(rows((c.num_attention_heads + 2 * c.num_key_value_heads) * c.head_dim));
+    s->a.resize(rows(c.num_attention_heads * c.head_dim));
+    s->gate_up.resize(rows(2 * std::max(c.intermediate_size, c.moe_intermediate_size)));
+    if (c.num_experts > 0) {
+      s->router.resize(rows(c.num_experts));
+      s->chosen.resize(rows(c.experts_per_token));
+      s->share.resize(rows(c.experts_per_token));
+      s->order.resize(rows(c.experts_per_token));
+      s->begin.resize(static_cast<size_t>(c.num_experts) + 1);
+      s->expert_x.resize(rows(c.hidden_size));
+      s->expert_y.resize(rows(c.hidden_size));
+      s->moe.resize(rows(c.hidden_size));
+    }
     const int64_t per_kv = c.num_attention_heads / c.num_key_value_heads;
     s->scores.assign(static_cast<size_t>(pool_->size()),
-                     std::vector<float>(width(attention_scratch(model.max_context_, per_kv, c.head_dim))));
-    uint64_t workspace = 0;
-    const auto need = [&](const Linear& l) {
-      workspace = std::max(workspace, l.workspace(model.max_tokens_, pool_->size()));
-    };
-    for (const Model::Layer& l : model.layers_) {
-      for (const Linear* part : {&l.q, &l.k, &l.v, &l.o, &l.gate, &l.up, &l.down}) need(*part);
-    }
-    need(model.lm_head_);
-    s->workspace = Buffer(workspace, "the workspace of the linear layers");
+                     std::vector<float>(static_cast<size_t>(attention_scratch(model.max_context_, per_kv, c.head_dim))));
+    s->workspace = Buffer(workspace_, "the workspace of the linear layers");
     model.scratch_ = std::move(s);
   }
 
@@ -260,6 +243,7 @@ class ModelLoader {
   std::shared_ptr<ThreadPool> pool_;
   const LoadOptions& options_;
   std::vector<std::shared_ptr<OwnedTensors>> owned_;
+  uint64_t workspace_ = 0;  // the largest of all layers
 };
 
 LoadedModel load_model(const PluginHost& host, std::shared_ptr<ThreadPool> pool, const LoadOptions& options) {
@@ -273,7 +257,8 @@ Inspection inspect_model(const PluginHost& host, const LoadOptions& options) {
   out.config = opened.config;
   out.warnings = opened.quantization.warnings;
   out.bytes = opened.checkpoint->total_bytes();
-  for (const LayerRequest& request : model_layers(opened.config, *opened.checkpoint)) {
+  const ModelPlan plan = make_plan(opened.config, *opened.checkpoint);
+  for (const LayerRequest& request : plan.linears()) {
     const ResolvedLayer resolved = resolver->resolve(request);
     if (request.has_bias) resolver->mark_used(request.name + ".bias");
     if (resolved.quantize_with != nullptr) {
@@ -293,12 +278,10 @@ Inspection inspect_model(const PluginHost& host, const LoadOptions& options) {
     }
     if (request.alias.empty()) out.parameters += request.in_features * request.out_features;
   }
-  for (int64_t i = 0; i < opened.config.num_hidden_layers; ++i) {
-    resolver->mark_used(layer_prefix(i) + "input_layernorm.weight");
-    resolver->mark_used(layer_prefix(i) + "post_attention_layernorm.weight");
+  for (const NormPlan& norm : plan.norms()) {
+    resolver->mark_used(norm.name);
+    out.parameters += norm.size;
   }
-  resolver->mark_used("model.norm.weight");
-  out.parameters += opened.config.hidden_size * (2 * opened.config.num_hidden_layers + 1);
   out.tensors_unused = unused(*opened.checkpoint, *resolver, opened.config);
   return out;
 }
@@ -308,7 +291,7 @@ SingleLayer load_layer(const PluginHost& host, ThreadPool& pool, const LoadOptio
   SingleLayer out;
   out.resolver = make_resolver(host, opened, options, pool.size(), false);
   std::string near;
-  for (const LayerRequest& request : model_layers(opened.config, *opened.checkpoint)) {
+  for (const LayerRequest& request : make_plan(opened.config, *opened.checkpoint).linears()) {
     if (request.kind == "embedding") continue;
     if (request.name != name && request.alias != name) {
       const size_t dot = name.rfind('.');

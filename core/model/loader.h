@@ -47,10 +47,6 @@ struct Inspection {
 };
 Inspection inspect_model(const PluginHost& host, const LoadOptions& options);
 
-// Every linear layer and embedding of the architecture, in the order of the forward pass. name_of_head: the tied
-// embedding's name when there is no separate head.
-std::vector<LayerRequest> model_layers(const ModelConfig& config, const Checkpoint& checkpoint);
-
 // One layer by its checkpoint name, repacked and ready, with all it stands on.
 struct SingleLayer {
   std::shared_ptr<LayerResolver> resolver;

@@ -4,6 +4,10 @@
 // workspace.
 #include "model/model.h"
 
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
 #include "base/error.h"
 #include "device/exec.h"
 #include "model/cpu/ops.h"
@@ -45,22 +49,59 @@ void Model::forward(const Batch& batch, float* logits) {
 
 void Model::run_worker(const Batch& batch, float* logits, int worker) {
   Scratch& s = *scratch_;
+  const ModelConfig& c = config_;
   const auto rows = static_cast<int64_t>(batch.ids.size());
-  const int64_t hidden = config_.hidden_size;
+  const int64_t hidden = c.hidden_size;
+  if (c.embedding_multiplier != 1) {
+    const Range own = share(rows, worker, pool_->size());
+    ops_->scale(s.x.data() + own.begin * hidden, c.embedding_multiplier, own.size() * hidden);
+  }
   for (size_t i = 0; i < layers_.size(); ++i) {
     attention_block(batch, layers_[i], static_cast<int64_t>(i), worker);
     mlp_block(layers_[i], rows, worker);
   }
-  // The wanted rows, normalised side by side, then the head on them alone.
+  // The wanted rows may have been added to by another worker; then they are normalised side by side, for the head alone.
+  pool_->barrier(worker);
   const auto wanted = static_cast<int64_t>(batch.logit_rows.size());
   const Range mine = share(wanted, worker, pool_->size());
   for (int64_t r = mine.begin; r < mine.end; ++r) {
     ops_->rms_norm(s.x.data() + batch.logit_rows[static_cast<size_t>(r)] * hidden, final_norm_.data(),
-                   s.h.data() + r * hidden, 1, hidden, config_.rms_norm_eps);
+                   s.h.data() + r * hidden, 1, hidden, c.rms_norm_eps);
   }
   pool_->barrier(worker);
   const HostExec exec(*pool_, worker, s.workspace_bytes(), &host_table());
-  lm_head_.apply(exec.get(), s.h.data(), hidden, wanted, logits, config_.vocab_size);
+  lm_head_.apply(exec.get(), s.h.data(), hidden, wanted, logits, c.vocab_size);
+  if (c.logit_divisor == 1 && c.logit_softcap == 0) return;
+  pool_->barrier(worker);
+  const Range part = share(wanted * c.vocab_size, worker, pool_->size());
+  if (c.logit_divisor != 1) ops_->scale(logits + part.begin, 1 / c.logit_divisor, part.size());
+  if (c.logit_softcap > 0) ops_->softcap(logits + part.begin, c.logit_softcap, part.size());
+}
+
+void Model::norm_or_copy(const std::vector<float>& weight, const float* x, float* y, int64_t rows) const {
+  const int64_t hidden = config_.hidden_size;
+  if (weight.empty()) {
+    std::copy(x, x + rows * hidden, y);
+  } else {
+    ops_->rms_norm(x, weight.data(), y, rows, hidden, config_.rms_norm_eps);
+  }
+}
+
+// This worker's rows: x += residual_multiplier * norm(y), through h.
+void Model::add_block(const std::vector<float>& norm, const float* y, int64_t rows, int worker) {
+  Scratch& s = *scratch_;
+  const int64_t hidden = config_.hidden_size;
+  const Range own = share(rows, worker, pool_->size());
+  const float* add = y + own.begin * hidden;
+  if (!norm.empty()) {
+    ops_->rms_norm(add, norm.data(), s.h.data() + own.begin * hidden, own.size(), hidden, config_.rms_norm_eps);
+    add = s.h.data() + own.begin * hidden;
+  }
+  if (config_.residual_multiplier == 1) {
+    ops_->add(s.x.data() + own.begin * hidden, add, own.size() * hidden);
+  } else {
+    ops_->add_scaled(s.x.data() + own.begin * hidden, add, config_.residual_multiplier, own.size() * hidden);
+  }
 }
 
 // x += o(attention(rope(q(norm(x))), rope(k), v))
@@ -69,42 +110,35 @@ void Model::attention_block(const Batch& batch, const Layer& layer, int64_t inde
   const ModelConfig& c = config_;
   const auto rows = static_cast<int64_t>(batch.ids.size());
   const int64_t q_size = c.num_attention_heads * c.head_dim, kv_size = c.num_key_value_heads * c.head_dim;
-  const Range mine = share(rows, worker, pool_->size());
+  const int64_t width = q_size + 2 * kv_size;
+  const Range own = share(rows, worker, pool_->size());
   const HostExec exec(*pool_, worker, s.workspace_bytes(), &host_table());
 
-  ops_->rms_norm(s.x.data() + mine.begin * c.hidden_size, layer.input_norm.data(),
-                 s.h.data() + mine.begin * c.hidden_size, mine.size(), c.hidden_size, c.rms_norm_eps);
+  norm_or_copy(layer.attention_in, s.x.data() + own.begin * c.hidden_size, s.h.data() + own.begin * c.hidden_size, own.size());
   pool_->barrier(worker);
-  layer.q.apply(exec.get(), s.h.data(), c.hidden_size, rows, s.q.data(), q_size);
+  layer.q.apply(exec.get(), s.h.data(), c.hidden_size, rows, s.qkv.data(), width);
   pool_->barrier(worker);
-  layer.k.apply(exec.get(), s.h.data(), c.hidden_size, rows, s.k.data(), kv_size);
-  pool_->barrier(worker);
-  layer.v.apply(exec.get(), s.h.data(), c.hidden_size, rows, s.v.data(), kv_size);
-  pool_->barrier(worker);
-
-  for (const SequenceChunk& chunk : batch.chunks) {
-    const Range part = share(chunk.count, worker, pool_->size());
-    for (int64_t i = part.begin; i < part.end; ++i) {
-      const int64_t row = chunk.first_row + i, position = chunk.start + i;
-      const float* cos = rope_cos_.data() + position * (c.head_dim / 2);
-      const float* sin = rope_sin_.data() + position * (c.head_dim / 2);
-      ops_->rope(s.q.data() + row * q_size, c.num_attention_heads, c.head_dim, cos, sin);
-      ops_->rope(s.k.data() + row * kv_size, c.num_key_value_heads, c.head_dim, cos, sin);
-      ops_->store_kv(chunk.kv, false, index, position, s.k.data() + row * kv_size);
-      ops_->store_kv(chunk.kv, true, index, position, s.v.data() + row * kv_size);
-    }
+  if (!layer.fused_qkv) {
+    layer.k.apply(exec.get(), s.h.data(), c.hidden_size, rows, s.qkv.data() + q_size, width);
+    pool_->barrier(worker);
+    layer.v.apply(exec.get(), s.h.data(), c.hidden_size, rows, s.qkv.data() + q_size + kv_size, width);
+    pool_->barrier(worker);
   }
+  rotate_and_store(batch, layer, index, worker);
   pool_->barrier(worker);
 
   for (const SequenceChunk& chunk : batch.chunks) {
     AttentionArgs args;
-    args.q = s.q.data() + chunk.first_row * q_size;
+    args.q = s.qkv.data() + chunk.first_row * width;
+    args.ldq = width;
     args.out = s.a.data() + chunk.first_row * q_size;
     args.count = chunk.count;
     args.start = chunk.start;
     args.heads = c.num_attention_heads;
     args.layer = index;
-    args.scale = attention_scale_;
+    args.window = c.layers[static_cast<size_t>(index)].window;
+    args.scale = c.attention_scale;
+    args.softcap = c.attention_softcap;
     args.kv = chunk.kv;
     args.scores = s.scores[static_cast<size_t>(worker)].data();
     const Range part = share(chunk.count * c.num_key_value_heads, worker, pool_->size());
@@ -113,31 +147,147 @@ void Model::attention_block(const Batch& batch, const Layer& layer, int64_t inde
   pool_->barrier(worker);
   layer.o.apply(exec.get(), s.a.data(), q_size, rows, s.h.data(), c.hidden_size);
   pool_->barrier(worker);
-  ops_->add(s.x.data() + mine.begin * c.hidden_size, s.h.data() + mine.begin * c.hidden_size,
-            mine.size() * c.hidden_size);
+  add_block(layer.attention_out, s.h.data(), rows, worker);
 }
 
-// x += down(silu(gate(norm(x))) * up(norm(x)))
+// Norms of q and k, the rotation, and k and v into the cache: this worker's share of each chunk's tokens.
+void Model::rotate_and_store(const Batch& batch, const Layer& layer, int64_t index, int worker) {
+  const ModelConfig& c = config_;
+  const int64_t q_size = c.num_attention_heads * c.head_dim, kv_size = c.num_key_value_heads * c.head_dim;
+  const int rope = c.layers[static_cast<size_t>(index)].rope;
+  const auto norm = [&](const std::vector<float>& weight, float* x, int64_t size) {
+    if (weight.empty()) return;
+    const auto k = static_cast<int64_t>(weight.size());
+    ops_->rms_norm(x, weight.data(), x, size / k, k, c.rms_norm_eps);
+  };
+  for (const SequenceChunk& chunk : batch.chunks) {
+    const Range part = share(chunk.count, worker, pool_->size());
+    for (int64_t i = part.begin; i < part.end; ++i) {
+      const int64_t position = chunk.start + i;
+      float* q = scratch_->qkv.data() + (chunk.first_row + i) * (q_size + 2 * kv_size);
+      float* k = q + q_size;
+      norm(layer.q_norm, q, q_size);
+      norm(layer.k_norm, k, kv_size);
+      if (rope >= 0) {
+        const Rotation& r = rotations_[static_cast<size_t>(rope)];
+        const float* cos = r.cos.data() + position * r.half;
+        const float* sin = r.sin.data() + position * r.half;
+        ops_->rope(q, c.num_attention_heads, c.head_dim, r.half, cos, sin);
+        ops_->rope(k, c.num_key_value_heads, c.head_dim, r.half, cos, sin);
+      }
+      ops_->store_kv(chunk.kv, false, index, position, k);
+      ops_->store_kv(chunk.kv, true, index, position, k + kv_size);
+    }
+  }
+}
+
+// x += down(act(gate(norm(x))) * up(norm(x))), or the sum of the chosen experts.
 void Model::mlp_block(const Layer& layer, int64_t rows, int worker) {
   Scratch& s = *scratch_;
-  const ModelConfig& c = config_;
-  const Range mine = share(rows, worker, pool_->size());
-  const HostExec exec(*pool_, worker, s.workspace_bytes(), &host_table());
+  const int64_t hidden = config_.hidden_size;
+  const Range own = share(rows, worker, pool_->size());
   // Each worker normalises the rows it has just added to.
-  ops_->rms_norm(s.x.data() + mine.begin * c.hidden_size, layer.post_norm.data(),
-                 s.h.data() + mine.begin * c.hidden_size, mine.size(), c.hidden_size, c.rms_norm_eps);
+  norm_or_copy(layer.mlp_in, s.x.data() + own.begin * hidden, s.h.data() + own.begin * hidden, own.size());
   pool_->barrier(worker);
-  layer.gate.apply(exec.get(), s.h.data(), c.hidden_size, rows, s.gate.data(), c.intermediate_size);
+  if (layer.experts.empty()) {
+    run_mlp(layer.mlp, s.h.data(), rows, s.h.data(), worker);
+    add_block(layer.mlp_out, s.h.data(), rows, worker);
+  } else {
+    run_experts(layer, rows, worker);
+    add_block(layer.mlp_out, s.moe.data(), rows, worker);
+  }
+}
+
+// y [rows, hidden] = mlp(x); y may be x. Ends with a barrier.
+void Model::run_mlp(const Mlp& mlp, const float* x, int64_t rows, float* y, int worker) {
+  Scratch& s = *scratch_;
+  const int64_t hidden = config_.hidden_size, ld = 2 * mlp.width;
+  const HostExec exec(*pool_, worker, s.workspace_bytes(), &host_table());
+  mlp.gate.apply(exec.get(), x, hidden, rows, s.gate_up.data(), ld);
   pool_->barrier(worker);
-  layer.up.apply(exec.get(), s.h.data(), c.hidden_size, rows, s.up.data(), c.intermediate_size);
+  if (!mlp.fused) {
+    mlp.up.apply(exec.get(), x, hidden, rows, s.gate_up.data() + mlp.width, ld);
+    pool_->barrier(worker);
+  }
+  // Rows of gate and up lie side by side; the workers split all their columns.
+  const Range part = share(rows * mlp.width, worker, pool_->size());
+  for (int64_t at = part.begin; at < part.end;) {
+    const int64_t row = at / mlp.width, column = at % mlp.width;
+    const int64_t count = std::min(mlp.width - column, part.end - at);
+    float* gate = s.gate_up.data() + row * ld + column;
+    activate_(gate, gate + mlp.width, count);
+    at += count;
+  }
   pool_->barrier(worker);
-  const Range part = share(rows * c.intermediate_size, worker, pool_->size());
-  ops_->silu_mul(s.gate.data() + part.begin, s.up.data() + part.begin, part.size());
+  mlp.down.apply(exec.get(), s.gate_up.data(), ld, rows, y, hidden);
   pool_->barrier(worker);
-  layer.down.apply(exec.get(), s.gate.data(), c.intermediate_size, rows, s.h.data(), c.hidden_size);
+}
+
+// The experts of rows [begin, end): the softmax over all router logits, the largest of it (the lowest expert on a tie).
+void Model::choose_experts(int64_t begin, int64_t end) {
+  Scratch& s = *scratch_;
+  const auto experts = static_cast<size_t>(config_.num_experts), k = static_cast<size_t>(config_.experts_per_token);
+  std::vector<int32_t> ids(experts);
+  for (auto row = static_cast<size_t>(begin); row < static_cast<size_t>(end); ++row) {
+    float* logits = s.router.data() + row * experts;
+    const float largest = *std::max_element(logits, logits + experts);
+    float sum = 0;
+    for (size_t e = 0; e < experts; ++e) sum += logits[e] = std::exp(logits[e] - largest);
+    for (size_t e = 0; e < experts; ++e) logits[e] /= sum;
+    std::iota(ids.begin(), ids.end(), 0);
+    std::partial_sort(ids.begin(), ids.begin() + static_cast<int64_t>(k), ids.end(), [&](int32_t a, int32_t b) {
+      return logits[a] != logits[b] ? logits[a] > logits[b] : a < b;
+    });
+    float total = 1;
+    if (config_.renormalize_experts) {
+      total = 0;
+      for (size_t i = 0; i < k; ++i) total += logits[ids[i]];
+    }
+    for (size_t i = 0; i < k; ++i) {
+      s.chosen[row * k + i] = ids[i];
+      s.share[row * k + i] = logits[ids[i]] / total;
+    }
+  }
+}
+
+// moe [rows, hidden] = sum over each row's experts, ascending, of share * expert(h). Experts run one after the other on
+// the rows that chose them.
+void Model::run_experts(const Layer& layer, int64_t rows, int worker) {
+  Scratch& s = *scratch_;
+  const int64_t hidden = config_.hidden_size, k = config_.experts_per_token;
+  const auto experts = static_cast<size_t>(config_.num_experts);
+  const Range own = share(rows, worker, pool_->size());
+  const HostExec exec(*pool_, worker, s.workspace_bytes(), &host_table());
+  layer.router.apply(exec.get(), s.h.data(), hidden, rows, s.router.data(), config_.num_experts);
   pool_->barrier(worker);
-  ops_->add(s.x.data() + mine.begin * c.hidden_size, s.h.data() + mine.begin * c.hidden_size,
-            mine.size() * c.hidden_size);
+  choose_experts(own.begin, own.end);
+  std::fill(s.moe.begin() + own.begin * hidden, s.moe.begin() + own.end * hidden, 0.0F);
+  pool_->barrier(worker);
+  if (worker == 0) {  // rows sorted by expert
+    const auto count = static_cast<size_t>(rows * k);
+    std::fill(s.begin.begin(), s.begin.end(), 0);
+    for (size_t i = 0; i < count; ++i) ++s.begin[static_cast<size_t>(s.chosen[i]) + 1];
+    for (size_t e = 0; e < experts; ++e) s.begin[e + 1] += s.begin[e];
+    std::vector<int32_t> next(s.begin.begin(), s.begin.end() - 1);
+    for (size_t i = 0; i < count; ++i) s.order[static_cast<size_t>(next[static_cast<size_t>(s.chosen[i])]++)] = static_cast<int32_t>(i);
+  }
+  pool_->barrier(worker);
+  for (size_t e = 0; e < experts; ++e) {
+    const int32_t* list = s.order.data() + s.begin[e];
+    const int64_t count = s.begin[e + 1] - s.begin[e];
+    if (count == 0) continue;
+    const Range part = share(count, worker, pool_->size());
+    for (int64_t i = part.begin; i < part.end; ++i) {
+      const float* from = s.h.data() + list[i] / k * hidden;
+      std::copy(from, from + hidden, s.expert_x.data() + i * hidden);
+    }
+    pool_->barrier(worker);
+    run_mlp(layer.experts[e], s.expert_x.data(), count, s.expert_y.data(), worker);
+    for (int64_t i = part.begin; i < part.end; ++i) {
+      ops_->add_scaled(s.moe.data() + list[i] / k * hidden, s.expert_y.data() + i * hidden, s.share[static_cast<size_t>(list[i])], hidden);
+    }
+  }
+  pool_->barrier(worker);
 }
 
 }  // namespace pluq

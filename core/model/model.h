@@ -60,15 +60,37 @@ class Model {
   friend class ModelLoader;
   Model();
 
+  // gate holds gate and up when they are one tensor.
+  struct Mlp {
+    Linear gate, up, down;
+    bool fused = false;
+    int64_t width = 0;
+  };
   struct Layer {
-    std::vector<float> input_norm, post_norm;  // [hidden]
-    Linear q, k, v, o, gate, up, down;
+    std::vector<float> attention_in, attention_out, mlp_in, mlp_out;  // [hidden], or empty: no such norm
+    std::vector<float> q_norm, k_norm;  // [head_dim] or all heads together, or empty
+    Linear q, k, v, o;                  // q holds q, k and v when they are one tensor
+    bool fused_qkv = false;
+    Mlp mlp;                            // without experts
+    Linear router;
+    std::vector<Mlp> experts;
+  };
+  // cos and sin of every position, [max_context, half].
+  struct Rotation {
+    int64_t half = 0;
+    std::vector<float> cos, sin;
   };
   struct Scratch;
 
   void run_worker(const Batch& batch, float* logits, int worker);
+  void norm_or_copy(const std::vector<float>& weight, const float* x, float* y, int64_t rows) const;
+  void add_block(const std::vector<float>& norm, const float* y, int64_t rows, int worker);
   void attention_block(const Batch& batch, const Layer& layer, int64_t index, int worker);
+  void rotate_and_store(const Batch& batch, const Layer& layer, int64_t index, int worker);
   void mlp_block(const Layer& layer, int64_t rows, int worker);
+  void run_mlp(const Mlp& mlp, const float* x, int64_t rows, float* y, int worker);
+  void run_experts(const Layer& layer, int64_t rows, int worker);
+  void choose_experts(int64_t begin, int64_t end);
 
   ModelConfig config_;
   std::shared_ptr<LayerResolver> resolver_;  // keeps configs and checkpoint alive; destroyed after the layers
@@ -76,12 +98,12 @@ class Model {
   std::shared_ptr<ThreadPool> pool_;
   const CpuOps* ops_ = nullptr;
   int64_t max_tokens_ = 0, max_context_ = 0;
-  float attention_scale_ = 1;
   Linear embedding_;
   std::vector<Layer> layers_;
   std::vector<float> final_norm_;  // [hidden]
   Linear lm_head_;
-  std::vector<float> rope_cos_, rope_sin_;  // [max_context, rotary_dim / 2]
+  std::vector<Rotation> rotations_;         // one per ModelConfig::ropes
+  void (*activate_)(float* gate, const float* up, int64_t count) = nullptr;
   std::unique_ptr<Scratch> scratch_;
   std::vector<LayerReport> reports_;
 };

@@ -59,6 +59,9 @@ std::string quote(const boost::json::value& quantization) {
   return "the checkpoint says " + (out.empty() ? std::string("nothing of its quant_method") : out);
 }
 
+// What nobody quantizes: a router chooses experts by small differences, an embedding is looked up.
+bool stays_plain(const LayerRequest& request) { return request.kind == "embedding" || request.kind == "router"; }
+
 }  // namespace
 
 LayerResolver::LayerResolver(const PluginHost& host, std::shared_ptr<const Checkpoint> checkpoint,
@@ -136,6 +139,10 @@ pluq_layer_desc LayerResolver::describe(const LayerRequest& request, const std::
   d.module_class = str_of(request.module_class);
   d.in_features = d.in_end = request.in_features;
   d.out_features = d.out_end = request.out_features;
+  if (!request.output_parts.empty()) {
+    d.output_parts = request.output_parts.data();
+    d.output_parts_count = request.output_parts.size();
+  }
   d.activation_dtype = dtype_by_id(PLUQ_DTYPE_F32);
   d.max_tokens = options_.max_tokens;
   d.max_workspace_bytes = kMaxWorkspace;
@@ -188,7 +195,7 @@ ResolvedLayer LayerResolver::resolve(const LayerRequest& request) {
       bind(request, std::move(found), &out);
       return out;
     }
-    if (plain && request.kind != "embedding" && claimant.format->can_quantize()) {
+    if (plain && !stays_plain(request) && claimant.format->can_quantize()) {
       out.quantize_with = claimant.format;
       const auto it = std::find_if(options_.formats.begin(), options_.formats.end(),
                                    [&](const FormatInstance& f) { return f.name == rule.format; });
@@ -198,8 +205,8 @@ ResolvedLayer LayerResolver::resolve(const LayerRequest& request) {
       out.reason = "quantized while loading, round to nearest";
       return out;
     }
-    // A wildcard rule meant for the linears does not take the embedding away from the plain formats.
-    if (request.kind == "embedding") break;
+    // A wildcard rule meant for the linears does not take embedding and routers away from the plain formats.
+    if (stays_plain(request)) break;
     fail_input("{}: layer {} cannot be served by format '{}': {}; its tensors are {}", rule.where, request.name,
                rule.format, choice.reason.empty() ? "it declines" : choice.reason, text(found));
   }

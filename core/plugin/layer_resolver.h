@@ -47,10 +47,11 @@ struct ResolverOptions {
 struct LayerRequest {
   std::string name;        // checkpoint name, the prefix of its tensors
   std::string alias;       // another name that rules may use (lm_head of tied embeddings), or empty
-  std::string kind = "linear";
+  std::string kind = "linear";  // linear, lm_head, embedding, expert, router
   std::string module_class = "Linear";
   int64_t in_features = 0, out_features = 0;
   bool has_bias = false;
+  std::vector<int64_t> output_parts;  // rows of each part of a tensor fused on disk (q, k, v), or empty
 };
 
 // How a layer is to be served.

@@ -23,7 +23,7 @@
 #include "config/model_config.h"
 #include "device/device.h"
 #include "device/exec.h"
-#include "model/loader.h"
+#include "model/plan.h"
 #include "plugin/host_table.h"
 
 namespace pluq {
@@ -87,13 +87,13 @@ class Quantization {
     settings_ = format_.parse_options(options_.settings, "--set");
   }
 
-  // The linears of the architecture; embedding and head stay as they are, as all common exports leave them.
+  // The linears of the architecture; embedding, routers and head stay as they are, as all common exports leave them.
   void find_targets() {
     const ModelConfig model = parse_model_config(config_, options_.input + "/config.json");
-    for (const LayerRequest& request : model_layers(model, *checkpoint_)) {
+    for (const LayerRequest& request : make_plan(model, *checkpoint_).linears()) {
       if (request.kind == "embedding") continue;
-      if (request.kind == "lm_head") {
-        plain_.push_back("lm_head");
+      if (request.kind == "lm_head" || request.kind == "router") {
+        plain_.push_back(request.kind == "lm_head" ? "lm_head" : request.name);
         continue;
       }
       Target t;

@@ -64,12 +64,42 @@ void add(float* x, const float* y, int64_t count) {
   for (int64_t i = 0; i < count; ++i) x[i] += y[i];
 }
 
+void add_scaled(float* x, const float* y, float factor, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) x[i] += factor * y[i];
+}
+
+void scale(float* x, float factor, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) x[i] *= factor;
+}
+
+// tanh by e^(-2|x|): within 1e-7 of the exact value.
+inline float tanh_approx(float x) {
+  const float t = exp_approx(-2.0F * __builtin_fabsf(x));
+  return __builtin_copysignf((1.0F - t) / (1.0F + t), x);
+}
+
+void softcap(float* x, float cap, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) x[i] = cap * tanh_approx(x[i] / cap);
+}
+
 void silu_mul(float* gate, const float* up, int64_t count) {
   for (int64_t i = 0; i < count; ++i) gate[i] = gate[i] / (1.0F + exp_approx(-gate[i])) * up[i];
 }
 
-void rope(float* x, int64_t heads, int64_t head_dim, const float* cos, const float* sin) {
-  const int64_t half = head_dim / 2;
+// x / 2 (1 + tanh(u)) = x / (1 + e^(-2u)), u = sqrt(2 / pi) (x + 0.044715 x^3).
+void gelu_tanh_mul(float* gate, const float* up, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) {
+    const float x = gate[i];
+    const float u = 0.797884560802865F * (x + 0.044715F * x * x * x);
+    gate[i] = x / (1.0F + exp_approx(-2.0F * u)) * up[i];
+  }
+}
+
+void gelu_mul(float* gate, const float* up, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) gate[i] = 0.5F * gate[i] * (1.0F + erff(gate[i] * 0.707106781186548F)) * up[i];
+}
+
+void rope(float* x, int64_t heads, int64_t head_dim, int64_t half, const float* cos, const float* sin) {
   for (int64_t h = 0; h < heads; ++h) {
     float* a = x + h * head_dim;
     float* b = a + half;
@@ -159,6 +189,21 @@ inline const float* load_block(const KvView& kv, bool value, int64_t layer, int6
   return buffer;
 }
 
+// Softmax of n scores in place.
+inline void softmax(float* s, int64_t n) {
+  float largest = s[0];
+  for (int64_t i = 1; i < n; ++i) largest = s[i] > largest ? s[i] : largest;
+  for (int64_t i = 0; i < n; ++i) s[i] = exp_approx(s[i] - largest);
+  float lanes[kLanes] = {};
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    for (int j = 0; j < kLanes; ++j) lanes[j] += s[i + j];
+  }
+  for (; i < n; ++i) lanes[i % kLanes] += s[i];
+  const float factor = 1.0F / add_lanes(lanes);
+  for (i = 0; i < n; ++i) s[i] *= factor;
+}
+
 // Two passes over the keys in blocks of 16: scores and their maximum, then weights and the weighted sum, both in the
 // order of positions. What a query sees depends on its position and the cache alone.
 void attention(const AttentionArgs& args, int64_t begin, int64_t end) {
@@ -167,40 +212,33 @@ void attention(const AttentionArgs& args, int64_t begin, int64_t end) {
   for (int64_t pair = begin; pair < end; ++pair) {
     const int64_t token = pair / kv.kv_heads, kv_head = pair % kv.kv_heads;
     const int64_t keys = args.start + token + 1;
-    const int64_t stride = (keys + kKvBlock - 1) / kKvBlock * kKvBlock;
+    const int64_t first = args.window > 0 && keys > args.window ? keys - args.window : 0;  // keys [first, keys) are seen
+    const int64_t base = first / kKvBlock * kKvBlock;
+    const int64_t stride = (keys - base + kKvBlock - 1) / kKvBlock * kKvBlock;
     float* scores = args.scores;
     float* block = args.scores + group * stride;
-    const float* q = args.q + token * args.heads * d + kv_head * group * d;
+    const float* q = args.q + token * args.ldq + kv_head * group * d;
     float* out = args.out + token * args.heads * d + kv_head * group * d;
-    for (int64_t at = 0; at < keys; at += kKvBlock) {
-      const int64_t n = keys - at < kKvBlock ? keys - at : kKvBlock;
+    for (int64_t at = base; at < keys; at += kKvBlock) {
+      const int64_t n = keys - at < kKvBlock ? keys - at : kKvBlock, skip = first > at ? first - at : 0;
       const float* k = load_block(kv, false, args.layer, at, kv_head, n, block);
       for (int64_t h = 0; h < group; ++h) {
-        for (int64_t i = 0; i < n; ++i) scores[h * stride + at + i] = dot(q + h * d, k + i * d, d) * args.scale;
+        float* s = scores + h * stride + (at - base);
+        for (int64_t i = skip; i < n; ++i) s[i] = dot(q + h * d, k + i * d, d) * args.scale;
+        if (args.softcap > 0) softcap(s + skip, args.softcap, n - skip);
       }
     }
     for (int64_t h = 0; h < group; ++h) {
-      float* s = scores + h * stride;
-      float largest = s[0];
-      for (int64_t i = 1; i < keys; ++i) largest = s[i] > largest ? s[i] : largest;
-      for (int64_t i = 0; i < keys; ++i) s[i] = exp_approx(s[i] - largest);
-      float lanes[kLanes] = {};
-      int64_t i = 0;
-      for (; i + kLanes <= keys; i += kLanes) {
-        for (int j = 0; j < kLanes; ++j) lanes[j] += s[i + j];
-      }
-      for (; i < keys; ++i) lanes[i % kLanes] += s[i];
-      const float scale = 1.0F / add_lanes(lanes);
-      for (i = 0; i < keys; ++i) s[i] *= scale;
-      for (i = 0; i < d; ++i) out[h * d + i] = 0;
+      softmax(scores + h * stride + (first - base), keys - first);
+      for (int64_t i = 0; i < d; ++i) out[h * d + i] = 0;
     }
-    for (int64_t at = 0; at < keys; at += kKvBlock) {
-      const int64_t n = keys - at < kKvBlock ? keys - at : kKvBlock;
+    for (int64_t at = base; at < keys; at += kKvBlock) {
+      const int64_t n = keys - at < kKvBlock ? keys - at : kKvBlock, skip = first > at ? first - at : 0;
       const float* v = load_block(kv, true, args.layer, at, kv_head, n, block);
       for (int64_t h = 0; h < group; ++h) {
         float* o = out + h * d;
-        for (int64_t i = 0; i < n; ++i) {
-          const float w = scores[h * stride + at + i];
+        for (int64_t i = skip; i < n; ++i) {
+          const float w = scores[h * stride + (at - base) + i];
           const float* row = v + i * d;
           for (int64_t j = 0; j < d; ++j) o[j] += w * row[j];
         }
@@ -212,7 +250,8 @@ void attention(const AttentionArgs& args, int64_t begin, int64_t end) {
 }  // namespace
 
 extern const CpuOps table;
-const CpuOps table{PLUQ_OPS_NAME, &rms_norm, &add, &silu_mul, &rope, &store_kv, &attention};
+const CpuOps table{PLUQ_OPS_NAME, &rms_norm,      &add,      &add_scaled, &scale,   &softcap,
+                    &silu_mul,     &gelu_tanh_mul, &gelu_mul, &rope,       &store_kv, &attention};
 
 }  // namespace PLUQ_OPS_NAMESPACE
 }  // namespace pluq

@@ -29,10 +29,10 @@ TEST(ModelConfig, OldAndNewSpellingsAgree) {
   recent["rope_parameters"] = json::object{{"rope_theta", 500000.0}, {"rope_type", "linear"}, {"factor", 2.0}};
   recent["dtype"] = "bfloat16";
   const ModelConfig a = parse(old), b = parse(recent);
-  EXPECT_EQ(a.rope.theta, 500000.0);
-  EXPECT_EQ(b.rope.theta, 500000.0);
-  EXPECT_EQ(a.rope.type, RopeType::kLinear);
-  EXPECT_EQ(b.rope.type, RopeType::kLinear);
+  EXPECT_EQ(a.ropes[0].theta, 500000.0);
+  EXPECT_EQ(b.ropes[0].theta, 500000.0);
+  EXPECT_EQ(a.ropes[0].type, RopeType::kLinear);
+  EXPECT_EQ(b.ropes[0].type, RopeType::kLinear);
   EXPECT_EQ(a.dtype, b.dtype);
   EXPECT_EQ(a.head_dim, 64);
   EXPECT_EQ(a.eos_ids, (std::vector<int32_t>{1, 7}));
@@ -55,8 +55,8 @@ TEST(ModelConfig, ErrorsNameFileAndKey) {
   refuse("num_hidden_layers", 20000, "at most 10000");
   refuse("num_key_value_heads", 3, "not a multiple");
   refuse("head_dim", 33, "odd or above 1024");
-  refuse("hidden_act", "gelu", "supported is silu");
-  refuse("rope_parameters", json::object{{"rope_type", "zigzag"}}, "supported are default, linear, llama3, yarn");
+  refuse("hidden_act", "relu2", "supported are silu, gelu, gelu_pytorch_tanh");
+  refuse("rope_parameters", json::object{{"rope_type", "zigzag"}}, "supported are default, linear, dynamic, llama3, yarn, longrope");
   refuse("rms_norm_eps", "x", "expected a finite number");
   refuse("eos_token_id", -4, "expected a token id");
   expect_error(ErrorKind::kInput, {"expected a JSON object"}, [] { parse_model_config(json::array{}, "config.json"); });
@@ -74,12 +74,12 @@ TEST(GenerationConfig, UnionOfEosAndTemperatureOnlyWhenNamed) {
 TEST(Rope, DefaultAndLinearAndLlama3) {
   RopeConfig r;
   r.theta = 10000;
-  const auto plain = rope_frequencies(r, 64, 2048);
+  const auto plain = rope_frequencies(r, 64, 2048, 2048);
   ASSERT_EQ(plain.inverse.size(), 32u);
   for (int i = 0; i < 32; ++i) EXPECT_NEAR(plain.inverse[static_cast<size_t>(i)], std::pow(10000.0, -2.0 * i / 64), 1e-7);
   r.type = RopeType::kLinear;
   r.factor = 4;
-  EXPECT_FLOAT_EQ(rope_frequencies(r, 64, 2048).inverse[3], plain.inverse[3] / 4);
+  EXPECT_FLOAT_EQ(rope_frequencies(r, 64, 2048, 2048).inverse[3], plain.inverse[3] / 4);
   // Llama 3.1: theta 500000, factor 8, low 1, high 4, original 8192. The published rule in double.
   r.type = RopeType::kLlama3;
   r.theta = 500000;
@@ -87,7 +87,7 @@ TEST(Rope, DefaultAndLinearAndLlama3) {
   r.low_freq_factor = 1;
   r.high_freq_factor = 4;
   r.original_max_position = 8192;
-  const auto scaled = rope_frequencies(r, 128, 131072);
+  const auto scaled = rope_frequencies(r, 128, 131072, 4096);
   for (int i = 0; i < 64; ++i) {
     const double f = std::pow(500000.0, -2.0 * i / 128), wave = 2 * M_PI / f;
     double want = f;
@@ -108,13 +108,13 @@ TEST(Rope, YarnInterpolatesSlowDimensionsAndScalesAttention) {
   r.theta = 10000;
   r.factor = 4;
   r.original_max_position = 4096;
-  const auto y = rope_frequencies(r, 128, 16384);
+  const auto y = rope_frequencies(r, 128, 16384, 4096);
   EXPECT_NEAR(y.attention_factor, 0.1 * std::log(4.0) + 1, 1e-6);
   EXPECT_FLOAT_EQ(y.inverse[0], 1.0F);  // fast dimensions are left alone
   EXPECT_NEAR(y.inverse[63] / (std::pow(10000.0, -126.0 / 128) / 4), 1, 1e-5);  // slow ones are interpolated
   r.mscale = 1;
   r.mscale_all_dim = 1;
-  EXPECT_FLOAT_EQ(rope_frequencies(r, 128, 16384).attention_factor, 1.0F);
+  EXPECT_FLOAT_EQ(rope_frequencies(r, 128, 16384, 4096).attention_factor, 1.0F);
 }
 
 }  // namespace
