@@ -11,9 +11,9 @@ namespace pluq {
 
 inline constexpr int64_t kKvBlock = 16;  // tokens per block
 
-// Element (layer, token, kv_head, d) of K lies in physical block table[token / 16] at
-//   k + ((layer * num_blocks + block) * kv_heads + kv_head) * 16 * head_dim + (token % 16) * head_dim + d
-// in elements of `dtype`; V alike.
+// One block of one layer and kv head is 16 * head_dim elements of `dtype`, at block(layer, token, kv_head) in k and v, where
+// the physical block is table[token / 16]. V holds a row per token, [16, head_dim]; K is transposed, [head_dim, 16], so that
+// the scores of 16 keys are computed side by side.
 struct KvView {
   uint32_t dtype = PLUQ_DTYPE_F16;  // F32, F16 or BF16
   int64_t num_blocks = 0;           // physical blocks per layer
@@ -23,9 +23,8 @@ struct KvView {
   std::byte* v = nullptr;
 
   // Inlined by force: per-ISA files must not share a copy.
-  __attribute__((always_inline)) int64_t offset(int64_t layer, int64_t token, int64_t kv_head) const {
-    const int64_t block = table[token / kKvBlock];
-    return (((layer * num_blocks + block) * kv_heads + kv_head) * kKvBlock + token % kKvBlock) * head_dim;
+  __attribute__((always_inline)) int64_t block(int64_t layer, int64_t token, int64_t kv_head) const {
+    return ((layer * num_blocks + table[token / kKvBlock]) * kv_heads + kv_head) * kKvBlock * head_dim;
   }
 };
 

@@ -233,7 +233,7 @@ class ModelLoader {
       s->moe.resize(rows(c.hidden_size));
     }
     const int64_t per_kv = c.num_attention_heads / c.num_key_value_heads;
-    s->scores.assign(static_cast<size_t>(pool_->size()),
+    s->attention.assign(static_cast<size_t>(pool_->size()),
                      std::vector<float>(static_cast<size_t>(attention_scratch(model.max_context_, per_kv, c.head_dim))));
     s->workspace = Buffer(workspace_, "the workspace of the linear layers");
     model.scratch_ = std::move(s);

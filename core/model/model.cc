@@ -140,9 +140,9 @@ void Model::attention_block(const Batch& batch, const Layer& layer, int64_t inde
     args.scale = c.attention_scale;
     args.softcap = c.attention_softcap;
     args.kv = chunk.kv;
-    args.scores = s.scores[static_cast<size_t>(worker)].data();
-    const Range part = share(chunk.count * c.num_key_value_heads, worker, pool_->size());
-    ops_->attention(args, part.begin, part.end);
+    args.tile = attention_tile(max_context_, c.num_attention_heads / c.num_key_value_heads);
+    args.scratch = s.attention[static_cast<size_t>(worker)].data();
+    ops_->attention(args, worker, pool_->size());
   }
   pool_->barrier(worker);
   layer.o.apply(exec.get(), s.a.data(), q_size, rows, s.h.data(), c.hidden_size);

@@ -25,7 +25,7 @@ struct Model::Scratch {
   std::vector<float> expert_x, expert_y;  // [T, hidden]
   std::vector<float> moe;                 // [T, hidden] sum over experts
 
-  std::vector<std::vector<float>> scores;  // per worker
+  std::vector<std::vector<float>> attention;  // per worker, scratch
   Buffer workspace;                        // of the methods' apply
   std::span<std::byte> workspace_bytes() const { return {workspace.data(), workspace.size()}; }
 };

@@ -23,7 +23,8 @@ struct AttentionArgs {
   float scale = 1;
   float softcap = 0;         // scores become softcap * tanh(score / softcap); 0: they stay
   KvView kv;
-  float* scores = nullptr;   // this worker's scratch, see attention_scratch
+  int64_t tile = 1;          // query tokens worked on together, attention_tile
+  float* scratch = nullptr;  // this worker's, attention_scratch floats
 };
 
 struct CpuOps {
@@ -42,13 +43,18 @@ struct CpuOps {
   void (*rope)(float* x, int64_t heads, int64_t head_dim, int64_t half, const float* cos, const float* sin);
   // Stores one token's K or V, [kv_heads, head_dim] f32, into the cache.
   void (*store_kv)(const KvView& kv, bool value, int64_t layer, int64_t token, const float* x);
-  // Causal attention of the (query token, kv head) pairs [begin, end) of count * kv_heads.
-  void (*attention)(const AttentionArgs& args, int64_t begin, int64_t end);
+  // Causal attention: this worker's share of the tiles of query tokens of all kv heads.
+  void (*attention)(const AttentionArgs& args, int worker, int n_workers);
 };
 
-// Floats of AttentionArgs::scores for a context and heads per kv head.
+// Tiles are as large as a few MB of scores allow; what a token gets does not depend on its tile.
+static inline int64_t attention_tile(int64_t context, int64_t heads_per_kv) {
+  const int64_t fit = (int64_t{1} << 19) / (heads_per_kv * (context + kKvBlock));
+  return fit < 1 ? 1 : fit > 8 ? 8 : fit;
+}
+// Floats of AttentionArgs::scratch.
 static inline int64_t attention_scratch(int64_t context, int64_t heads_per_kv, int64_t head_dim) {
-  return heads_per_kv * (context + kKvBlock) + kKvBlock * head_dim;
+  return attention_tile(context, heads_per_kv) * heads_per_kv * (context + kKvBlock) + kKvBlock * head_dim;
 }
 
 const CpuOps& cpu_ops(Isa isa);

@@ -155,36 +155,40 @@ inline float from_f16(uint16_t h) {
   return value;
 }
 
-void store_kv(const KvView& kv, bool value, int64_t layer, int64_t token, const float* x) {
-  for (int64_t h = 0; h < kv.kv_heads; ++h) {
-    const int64_t at = kv.offset(layer, token, h);
-    const float* from = x + h * kv.head_dim;
-    uint8_t* base = reinterpret_cast<uint8_t*>(value ? kv.v : kv.k);
-    if (kv.dtype == PLUQ_DTYPE_F32) {
-      memcpy(base + at * 4, from, static_cast<size_t>(kv.head_dim) * 4);
-    } else {
-      auto* to = reinterpret_cast<uint16_t*>(base) + at;
-      if (kv.dtype == PLUQ_DTYPE_BF16) {
-        for (int64_t i = 0; i < kv.head_dim; ++i) to[i] = to_bf16(from[i]);
-      } else {
-        for (int64_t i = 0; i < kv.head_dim; ++i) to[i] = to_f16(from[i]);
-      }
-    }
+// One token's K or V of one head: `step` elements apart.
+inline void store_row(uint32_t dtype, uint8_t* to, int64_t step, const float* from, int64_t n) {
+  if (dtype == PLUQ_DTYPE_F32) {
+    auto* out = reinterpret_cast<float*>(to);
+    for (int64_t i = 0; i < n; ++i) out[i * step] = from[i];
+    return;
+  }
+  auto* out = reinterpret_cast<uint16_t*>(to);
+  if (dtype == PLUQ_DTYPE_BF16) {
+    for (int64_t i = 0; i < n; ++i) out[i * step] = to_bf16(from[i]);
+  } else {
+    for (int64_t i = 0; i < n; ++i) out[i * step] = to_f16(from[i]);
   }
 }
 
-// The rows of one block, of one kv head, as f32: [count, head_dim].
-inline const float* load_block(const KvView& kv, bool value, int64_t layer, int64_t token, int64_t kv_head,
-                               int64_t count, float* buffer) {
-  const int64_t at = kv.offset(layer, token, kv_head);
-  const uint8_t* base = reinterpret_cast<const uint8_t*>(value ? kv.v : kv.k);
-  if (kv.dtype == PLUQ_DTYPE_F32) return reinterpret_cast<const float*>(base) + at;
-  const auto* from = reinterpret_cast<const uint16_t*>(base) + at;
-  const int64_t n = count * kv.head_dim;
+void store_kv(const KvView& kv, bool value, int64_t layer, int64_t token, const float* x) {
+  const int64_t bytes = kv.dtype == PLUQ_DTYPE_F32 ? 4 : 2, slot = token % kKvBlock;
+  uint8_t* base = reinterpret_cast<uint8_t*>(value ? kv.v : kv.k);
+  for (int64_t h = 0; h < kv.kv_heads; ++h) {
+    const int64_t block = kv.block(layer, token, h);
+    const int64_t at = value ? block + slot * kv.head_dim : block + slot;
+    store_row(kv.dtype, base + at * bytes, value ? 1 : kKvBlock, x + h * kv.head_dim, kv.head_dim);
+  }
+}
+
+// `count` elements of a block as f32, in the cache's order.
+inline const float* load_block(const KvView& kv, const std::byte* half, int64_t block, int64_t count, float* buffer) {
+  const uint8_t* base = reinterpret_cast<const uint8_t*>(half);
+  if (kv.dtype == PLUQ_DTYPE_F32) return reinterpret_cast<const float*>(base) + block;
+  const auto* from = reinterpret_cast<const uint16_t*>(base) + block;
   if (kv.dtype == PLUQ_DTYPE_BF16) {
-    for (int64_t i = 0; i < n; ++i) buffer[i] = from_bf16(from[i]);
+    for (int64_t i = 0; i < count; ++i) buffer[i] = from_bf16(from[i]);
   } else {
-    for (int64_t i = 0; i < n; ++i) buffer[i] = from_f16(from[i]);
+    for (int64_t i = 0; i < count; ++i) buffer[i] = from_f16(from[i]);
   }
   return buffer;
 }
@@ -204,46 +208,154 @@ inline void softmax(float* s, int64_t n) {
   for (i = 0; i < n; ++i) s[i] *= factor;
 }
 
-// Two passes over the keys in blocks of 16: scores and their maximum, then weights and the weighted sum, both in the
-// order of positions. What a query sees depends on its position and the cache alone.
-void attention(const AttentionArgs& args, int64_t begin, int64_t end) {
+inline float madd(float a, float b, float c) {
+#ifdef __FMA__
+  return __builtin_fmaf(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
+
+// scores[r][16] = scale * q[r] . K for R rows; k: [d, 16]. Each score is one chain of multiply-adds over d.
+template <int R>
+inline void score_rows(const float* const* q, const float* k, int64_t d, float scale, float* const* scores) {
+  float acc[R][kKvBlock] = {};
+  for (int64_t i = 0; i < d; ++i) {
+    for (int r = 0; r < R; ++r) {
+      const float a = q[r][i];
+      for (int j = 0; j < kKvBlock; ++j) acc[r][j] = madd(a, k[i * kKvBlock + j], acc[r][j]);
+    }
+  }
+  for (int r = 0; r < R; ++r) {
+    for (int j = 0; j < kKvBlock; ++j) scores[r][j] = acc[r][j] * scale;
+  }
+}
+
+// out[r][0..d) += sum over keys [begin, end) of weights[r][i] * v[i]; v: [16, d]. One chain over the keys per output.
+template <int R>
+inline void value_rows(const float* const* weights, const float* v, int64_t d, int64_t begin, int64_t end, float* const* out) {
+  constexpr int kColumns = 16;
+  int64_t j = 0;
+  for (; j + kColumns <= d; j += kColumns) {
+    float acc[R][kColumns];
+    for (int r = 0; r < R; ++r) {
+      for (int c = 0; c < kColumns; ++c) acc[r][c] = out[r][j + c];
+    }
+    for (int64_t i = begin; i < end; ++i) {
+      for (int r = 0; r < R; ++r) {
+        const float w = weights[r][i];
+        for (int c = 0; c < kColumns; ++c) acc[r][c] = madd(w, v[i * d + j + c], acc[r][c]);
+      }
+    }
+    for (int r = 0; r < R; ++r) {
+      for (int c = 0; c < kColumns; ++c) out[r][j + c] = acc[r][c];
+    }
+  }
+  for (; j < d; ++j) {
+    for (int r = 0; r < R; ++r) {
+      for (int64_t i = begin; i < end; ++i) out[r][j] = madd(weights[r][i], v[i * d + j], out[r][j]);
+    }
+  }
+}
+
+// One query row: a token and a head.
+struct QueryRow {
+  const float* q;
+  float* out;
+  float* scores;        // of keys [base of the tile, ...)
+  int64_t first, keys;  // sees keys [first, keys)
+};
+
+constexpr int kRowsAtOnce = 4;
+
+// The rows of a tile over one block of keys at `at`.
+inline void score_block(const QueryRow* rows, int64_t n, const float* k, int64_t at, int64_t base, const AttentionArgs& args) {
+  const int64_t d = args.kv.head_dim;
+  const float* q[kRowsAtOnce];
+  float* scores[kRowsAtOnce];
+  int held = 0;
+  for (int64_t r = 0; r < n; ++r) {
+    if (rows[r].keys <= at || rows[r].first >= at + kKvBlock) continue;
+    q[held] = rows[r].q;
+    scores[held] = rows[r].scores + (at - base);
+    if (++held < kRowsAtOnce) continue;
+    score_rows<kRowsAtOnce>(q, k, d, args.scale, scores);
+    held = 0;
+  }
+  for (int r = 0; r < held; ++r) score_rows<1>(q + r, k, d, args.scale, scores + r);
+}
+
+inline void value_block(const QueryRow* rows, int64_t n, const float* v, int64_t at, int64_t base, int64_t d) {
+  const float* weights[kRowsAtOnce];
+  float* out[kRowsAtOnce];
+  int held = 0;
+  for (int64_t r = 0; r < n; ++r) {
+    const QueryRow& row = rows[r];
+    const int64_t begin = row.first > at ? row.first - at : 0, end = row.keys - at < kKvBlock ? row.keys - at : kKvBlock;
+    if (begin >= end) continue;
+    const float* w = row.scores + (at - base);
+    if (begin > 0 || end < kKvBlock) {  // the ends of what the row sees
+      value_rows<1>(&w, v, d, begin, end, &row.out);
+      continue;
+    }
+    weights[held] = w;
+    out[held] = row.out;
+    if (++held < kRowsAtOnce) continue;
+    value_rows<kRowsAtOnce>(weights, v, d, 0, kKvBlock, out);
+    held = 0;
+  }
+  for (int r = 0; r < held; ++r) value_rows<1>(weights + r, v, d, 0, kKvBlock, out + r);
+}
+
+// A few query tokens of one kv head: scores of all blocks of keys, softmax, weighted sum of values. Each block is read
+// twice for the whole tile. What a query gets depends on its position and the cache alone.
+inline void attention_of_tile(const AttentionArgs& args, int64_t kv_head, int64_t begin, int64_t end) {
   const KvView& kv = args.kv;
   const int64_t d = kv.head_dim, group = args.heads / kv.kv_heads;
-  for (int64_t pair = begin; pair < end; ++pair) {
-    const int64_t token = pair / kv.kv_heads, kv_head = pair % kv.kv_heads;
-    const int64_t keys = args.start + token + 1;
-    const int64_t first = args.window > 0 && keys > args.window ? keys - args.window : 0;  // keys [first, keys) are seen
-    const int64_t base = first / kKvBlock * kKvBlock;
-    const int64_t stride = (keys - base + kKvBlock - 1) / kKvBlock * kKvBlock;
-    float* scores = args.scores;
-    float* block = args.scores + group * stride;
-    const float* q = args.q + token * args.ldq + kv_head * group * d;
-    float* out = args.out + token * args.heads * d + kv_head * group * d;
-    for (int64_t at = base; at < keys; at += kKvBlock) {
-      const int64_t n = keys - at < kKvBlock ? keys - at : kKvBlock, skip = first > at ? first - at : 0;
-      const float* k = load_block(kv, false, args.layer, at, kv_head, n, block);
-      for (int64_t h = 0; h < group; ++h) {
-        float* s = scores + h * stride + (at - base);
-        for (int64_t i = skip; i < n; ++i) s[i] = dot(q + h * d, k + i * d, d) * args.scale;
-        if (args.softcap > 0) softcap(s + skip, args.softcap, n - skip);
+  const auto first_key = [&](int64_t keys) { return args.window > 0 && keys > args.window ? keys - args.window : 0; };
+  const int64_t base = first_key(args.start + begin + 1) / kKvBlock * kKvBlock, last = args.start + end;
+  const int64_t stride = (last - base + kKvBlock - 1) / kKvBlock * kKvBlock;
+  constexpr int64_t kMaxRows = 64;
+  QueryRow rows[kMaxRows];
+  float* buffer = args.scratch + args.tile * group * stride;
+  // Rows of heads beyond kMaxRows are worked on in further rounds.
+  for (int64_t h0 = 0; h0 < group; h0 += kMaxRows / args.tile) {
+    const int64_t h1 = h0 + kMaxRows / args.tile < group ? h0 + kMaxRows / args.tile : group;
+    int64_t n = 0;
+    for (int64_t token = begin; token < end; ++token) {
+      for (int64_t h = h0; h < h1; ++h) {
+        QueryRow& row = rows[n];
+        row.q = args.q + token * args.ldq + (kv_head * group + h) * d;
+        row.out = args.out + (token * args.heads + kv_head * group + h) * d;
+        row.scores = args.scratch + n * stride;
+        row.keys = args.start + token + 1;
+        row.first = first_key(row.keys);
+        ++n;
       }
     }
-    for (int64_t h = 0; h < group; ++h) {
-      softmax(scores + h * stride + (first - base), keys - first);
-      for (int64_t i = 0; i < d; ++i) out[h * d + i] = 0;
+    for (int64_t at = base; at < last; at += kKvBlock) {
+      score_block(rows, n, load_block(kv, kv.k, kv.block(args.layer, at, kv_head), kKvBlock * d, buffer), at, base, args);
     }
-    for (int64_t at = base; at < keys; at += kKvBlock) {
-      const int64_t n = keys - at < kKvBlock ? keys - at : kKvBlock, skip = first > at ? first - at : 0;
-      const float* v = load_block(kv, true, args.layer, at, kv_head, n, block);
-      for (int64_t h = 0; h < group; ++h) {
-        float* o = out + h * d;
-        for (int64_t i = skip; i < n; ++i) {
-          const float w = scores[h * stride + (at - base) + i];
-          const float* row = v + i * d;
-          for (int64_t j = 0; j < d; ++j) o[j] += w * row[j];
-        }
-      }
+    for (int64_t r = 0; r < n; ++r) {
+      float* seen = rows[r].scores + (rows[r].first - base);
+      if (args.softcap > 0) softcap(seen, args.softcap, rows[r].keys - rows[r].first);
+      softmax(seen, rows[r].keys - rows[r].first);
+      memset(rows[r].out, 0, static_cast<size_t>(d) * 4);
     }
+    for (int64_t at = base; at < last; at += kKvBlock) {
+      const int64_t held = last - at < kKvBlock ? last - at : kKvBlock;
+      value_block(rows, n, load_block(kv, kv.v, kv.block(args.layer, at, kv_head), held * d, buffer), at, base, d);
+    }
+  }
+}
+
+void attention(const AttentionArgs& args, int worker, int n_workers) {
+  const int64_t tiles = (args.count + args.tile - 1) / args.tile;
+  // Later tiles see more keys, so tiles go round the workers.
+  for (int64_t i = worker; i < tiles * args.kv.kv_heads; i += n_workers) {
+    const int64_t begin = i / args.kv.kv_heads * args.tile;
+    const int64_t end = begin + args.tile < args.count ? begin + args.tile : args.count;
+    attention_of_tile(args, i % args.kv.kv_heads, begin, end);
   }
 }
 

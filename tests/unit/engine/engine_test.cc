@@ -107,9 +107,9 @@ TEST(KvCache, BlocksComeFromTheTableAndGoBack) {
   EXPECT_EQ(cache.shape().token_bytes(), 2 * 2 * 4 * 4);
   cache.grow(17);
   const KvView v = cache.view();
-  EXPECT_NE(v.offset(0, 0, 0), v.offset(0, 16, 0));
-  EXPECT_EQ(v.offset(0, 1, 0), v.offset(0, 0, 0) + 4);
-  EXPECT_EQ(v.offset(1, 0, 0) - v.offset(0, 0, 0), 3 * 16 * 4);
+  EXPECT_NE(v.block(0, 0, 0), v.block(0, 16, 0));
+  EXPECT_EQ(v.block(0, 1, 0), v.block(0, 0, 0));
+  EXPECT_EQ(v.block(1, 0, 0) - v.block(0, 0, 0), 3 * 16 * 4);
   cache.grow(40);
   expect_error(ErrorKind::kFailed, {"holds 40 tokens, 49 are needed"}, [&] { cache.grow(49); });
   cache.clear();
