@@ -155,23 +155,22 @@ struct RowPlan {
   bool dead;     // all codes are zero
 };
 
-// Writes `count` codes (a multiple of 4) of one row and limb; q holds values in [-128, 127].
+// Writes `count` codes (a multiple of 4) of one row and limb; q [kChunk] holds values in [-128, 127].
 PLUQ_INLINE void emit(const int32_t* q, int count, int code_bytes, uint8_t* block, const Place& p, int64_t first_k4) {
-  if (code_bytes == 1) {
-    uint8_t* at = block + (first_k4 * p.rows + p.index) * 4;
-    for (int i = 0; i < count; i += 4, at += 4 * static_cast<int64_t>(p.rows)) {
-      const uint32_t word = (static_cast<uint32_t>(q[i]) & 255u) | (static_cast<uint32_t>(q[i + 1]) & 255u) << 8 |
-                            (static_cast<uint32_t>(q[i + 2]) & 255u) << 16 | static_cast<uint32_t>(q[i + 3]) << 24;
-      memcpy(at, &word, 4);
+  const int64_t dword = 4 * code_bytes, step = dword * p.rows;
+  uint8_t* at = block + (first_k4 * p.rows + p.index) * dword;
+  uint32_t words[2 * kLanes / 4];
+  for (int i = 0; i < count; i += kLanes) {
+    const int fours = (count - i < kLanes ? count - i : kLanes) / 4;
+#if !PLUQ_INT_HAS_DOT
+    if (code_bytes == 2) {
+      low_words(q + i, words);
+      for (int j = 0; j < fours; ++j, at += step) memcpy(at, words + 2 * j, 8);
+      continue;
     }
-  } else {
-    uint8_t* at = block + (first_k4 * p.rows + p.index) * 8;
-    for (int i = 0; i < count; i += 4, at += 8 * static_cast<int64_t>(p.rows)) {
-      const uint32_t even = (static_cast<uint32_t>(q[i]) & 0xffffu) | static_cast<uint32_t>(q[i + 2]) << 16;
-      const uint32_t odd = (static_cast<uint32_t>(q[i + 1]) & 0xffffu) | static_cast<uint32_t>(q[i + 3]) << 16;
-      memcpy(at, &even, 4);
-      memcpy(at + 4, &odd, 4);
-    }
+#endif
+    low_bytes(q + i, words);
+    for (int j = 0; j < fours; ++j, at += step) memcpy(at, words + j, 4);
   }
 }
 

@@ -73,6 +73,23 @@ inline void mac2_words(VI& acc0, VI& acc1, VI w0, VI w1, const void* p) {
       : "=&x"(a), "=&x"(product), "+&x"(acc0), "+&x"(acc1)
       : "x"(w0), "x"(w1), "m"(*static_cast<Word*>(p)));
 }
+// The low byte of each of 8 int32, as 2 dwords.
+inline void low_bytes(const int32_t* q, uint32_t* out) {
+  const VI pick = _mm256_setr_epi8(0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 0, 4, 8, 12, -1, -1, -1, -1,
+                                   -1, -1, -1, -1, -1, -1, -1, -1);
+  const VI v = _mm256_shuffle_epi8(load(q), pick);
+  out[0] = static_cast<uint32_t>(_mm256_extract_epi32(v, 0));
+  out[1] = static_cast<uint32_t>(_mm256_extract_epi32(v, 4));
+}
+// Of each 4 int32: the low halves of 0 and 2, then of 1 and 3.
+inline void low_words(const int32_t* q, uint32_t* out) {
+  const VI pick = _mm256_setr_epi8(0, 1, 8, 9, 4, 5, 12, 13, -1, -1, -1, -1, -1, -1, -1, -1, 0, 1, 8, 9, 4, 5, 12, 13, -1, -1,
+                                   -1, -1, -1, -1, -1, -1);
+  const VI v = _mm256_shuffle_epi8(load(q), pick);
+  const int64_t first = _mm256_extract_epi64(v, 0), second = _mm256_extract_epi64(v, 2);
+  memcpy(out, &first, 8);
+  memcpy(out + 2, &second, 8);
+}
 inline VI load_i16(const void* p) {
   return _mm256_cvtepi16_epi32(_mm_loadu_si128(static_cast<const __m128i*>(p)));
 }

@@ -55,6 +55,8 @@ inline VI dot_broadcast(VI acc, VI u, const void* p) {
   asm("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(acc) : "v"(u), "m"(*static_cast<Bytes*>(p)));
   return acc;
 }
+// The low byte of each of 16 int32, as 4 dwords.
+inline void low_bytes(const int32_t* q, uint32_t* out) { _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm512_cvtepi32_epi8(load(q))); }
 inline VI load_i16(const void* p) {
   return _mm512_cvtepi16_epi32(_mm256_loadu_si256(static_cast<const __m256i*>(p)));
 }
@@ -121,6 +123,12 @@ inline VI dot_broadcast(const VI& acc, const VI& u, const void* p) {
     }
     return sum;
   });
+}
+inline void low_bytes(const int32_t* q, uint32_t* out) {
+  for (int i = 0; i < 4; ++i) {
+    out[i] = 0;
+    for (int j = 0; j < 4; ++j) out[i] |= (static_cast<uint32_t>(q[4 * i + j]) & 255u) << (8 * j);
+  }
 }
 inline VI load_i16(const void* p) {
   int16_t s[16];

@@ -63,6 +63,17 @@ inline void mac2_words(VI& acc0, VI& acc1, VI w0, VI w1, const void* p) {
       : "=&x"(a), "=&x"(product), "+&x"(acc0), "+&x"(acc1)
       : "x"(w0), "x"(w1), "m"(*static_cast<Word*>(p)));
 }
+// The low byte of each of 4 int32, as a dword.
+inline void low_bytes(const int32_t* q, uint32_t* out) {
+  const VI pick = _mm_setr_epi8(0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1);
+  out[0] = static_cast<uint32_t>(_mm_cvtsi128_si32(_mm_shuffle_epi8(load(q), pick)));
+}
+// Of 4 int32: the low halves of 0 and 2, then of 1 and 3.
+inline void low_words(const int32_t* q, uint32_t* out) {
+  const VI pick = _mm_setr_epi8(0, 1, 8, 9, 4, 5, 12, 13, -1, -1, -1, -1, -1, -1, -1, -1);
+  const int64_t both = _mm_cvtsi128_si64(_mm_shuffle_epi8(load(q), pick));
+  memcpy(out, &both, 8);
+}
 inline VI load_i16(const void* p) { return _mm_cvtepi16_epi32(_mm_loadl_epi64(static_cast<const __m128i*>(p))); }
 inline VF load_f32(const void* p) { return _mm_loadu_ps(static_cast<const float*>(p)); }
 inline void store_f32(float* p, VF v) { _mm_storeu_ps(p, v); }
