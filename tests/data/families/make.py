@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Makes the folder's models: one small random model per family, as transformers saves it, with logits by transformers' own
-float32 forward (eager attention). Folders without model.safetensors use the weights of the folder before the first dash.
-Needs torch and transformers >= 5 (numbers here were made with 5.23): make.py [NAME...]
+"""Makes the folder's models: one small random model per family and variant, as transformers saves it, with logits by
+transformers' own float32 forward (eager attention) for the ids of ids.txt. A model.safetensors that is a link has the weights
+of another folder. Needs torch and transformers >= 5 (numbers here were made with 5.23): make.py [NAME...]
 
-expected.npz: `ids` [T] int32, `logits` [12, 128] float32 of the last 12 positions; where a family treats short sequences in
-another way also `short_ids`, `short_logits`, and `context`, the context length at which the file's numbers hold.
+expected.npy: float32 logits [24, 128] of the last 24 ids. short.npy, where a family treats short sequences in another way: of
+the first 20 ids, [20, 128].
 
-Two things are made sure of here, so that the tests mean something: every setting listed under `matters` moves the logits by
-more than 1 % when it is changed, and no token's choice of experts hangs on a near tie."""
+Two things are made sure of here, so that the tests mean something: every setting listed with a model moves its logits by more
+than 1 % when it is changed, and no token's choice of experts hangs on a near tie."""
 import json
 import os
 import shutil
@@ -20,7 +20,8 @@ import torch
 import transformers
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-VOCAB, TOKENS, KEPT = 128, 48, 12
+VOCAB, TOKENS, KEPT = 128, 48, 24
+IDS = np.random.default_rng(3).integers(0, VOCAB - 8, TOKENS)  # beyond: the image tokens of gemma3-vision
 SIZES = dict(vocab_size=VOCAB, hidden_size=64, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
              num_key_value_heads=2, head_dim=16, max_position_embeddings=256, tie_word_embeddings=True, bos_token_id=None,
              eos_token_id=None, pad_token_id=None)
@@ -37,9 +38,10 @@ GEMMA3 = dict(num_hidden_layers=3, layer_types=[S, S, F], sliding_window=8, quer
 LONGROPE = dict(rope_type='longrope', rope_theta=10000.0, partial_rotary_factor=0.75, original_max_position_embeddings=24,
                 short_factor=[1.0, 1.1, 1.3, 1.6, 2.0, 2.5], long_factor=[1.0, 1.5, 2.5, 4.0, 6.0, 9.0])
 
-# name: (config class, settings, dtype on disk, how the test must be sensitive, extra goldens)
+# name: (config class, settings, dtype on disk or None: the weights before the dash, settings that must matter)
 MODELS = {
     'llama': ('Llama', LLAMA | rope(500.0), 'bfloat16', [rope(1000.0), dict(rms_norm_eps=1.0)]),
+    'llama-gelu': ('Llama', LLAMA | dict(hidden_act='gelu') | rope(500.0), None, [dict(hidden_act='silu')]),
     'llama-linear': ('Llama', LLAMA | rope(500.0, rope_type='linear', factor=3.0), None, [rope(500.0)]),
     'llama-dynamic': ('Llama', LLAMA | dict(max_position_embeddings=32) | rope(500.0, rope_type='dynamic', factor=4.0), None,
                       [rope(500.0)]),
@@ -155,31 +157,30 @@ def make(name):
     for seed in range(400):
         rng = np.random.default_rng([seed, *(disk and name or base).encode()])
         fill(model, family, dtype, rng)
-        ids = rng.integers(0, VOCAB - 8, TOKENS).astype(np.int32)
-        margin = routing_margin(model, ids)
+        margin = routing_margin(model, IDS)
         if margin is None or margin > 0.03:
             break
     else:
         raise SystemExit(f'{name}: no seed without near ties of experts')
-    logits = forward(model, ids)
+    logits = forward(model, IDS)
     state = model.state_dict()
     for change in matters:
         other = model_of(family, settings | change)
         other.load_state_dict(state)
-        moved = relative(forward(other, ids), logits)
+        moved = relative(forward(other, IDS), logits)
         assert moved > 0.01, f'{name}: {change} moves the logits by {moved} only'
-    more = {}
-    if name == 'phi3':
-        more = dict(short_ids=ids[:20], short_logits=forward(model, ids[:20])[-KEPT:])
-    if name == 'llama-dynamic':
-        more = dict(context=np.int32(TOKENS))
     with tempfile.TemporaryDirectory() as work:
         model.to(dtype).save_pretrained(work)
         shutil.rmtree(out, ignore_errors=True)
         os.makedirs(out)
-        for file in ('config.json', 'model.safetensors')[:2 if disk else 1]:
-            shutil.copy(f'{work}/{file}', f'{out}/{file}')
-    np.savez(f'{out}/expected.npz', ids=ids, logits=logits[-KEPT:], **more)
+        shutil.copy(f'{work}/config.json', out)
+        if disk:
+            shutil.copyfile(f'{work}/model.safetensors', f'{out}/model.safetensors')
+        else:
+            os.symlink(f'../{base}/model.safetensors', f'{out}/model.safetensors')
+    np.save(f'{out}/expected.npy', logits[-KEPT:])
+    if name == 'phi3':
+        np.save(f'{out}/short.npy', forward(model.float(), IDS[:20]))
     print(f'{name}: std {logits.std():.3f}, margin {margin}, seed {seed}', flush=True)
 
 
@@ -197,5 +198,6 @@ def make_tokenizer():
 
 if __name__ == '__main__':
     make_tokenizer()
+    open(f'{HERE}/ids.txt', 'w').write(','.join(map(str, IDS)) + '\n')
     for name in sys.argv[1:] or MODELS:
         make(name)
