@@ -311,7 +311,7 @@ def test_refused():
             found = json.loads(run('inspect', directory, '--json').stdout or '{}').get('tensors_unused')
             check(f'{name}: a stray tensor is told', found == ['stray.weight'], found)
             continue
-        out = f'{work}/refused.npy'
+        out = f'{directory}/refused.npy'
         r = run('logits', directory, '--ids', '1,2,3', '--out', out, '--compute', 'exact')
         check(f'{name} refused for {says[0]}', r.returncode == 3 and all(s in r.stderr for s in says) and not os.path.exists(out),
               f'exit {r.returncode}: want {says}: {r.stderr[:500]}')

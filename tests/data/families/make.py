@@ -163,6 +163,7 @@ def make(name):
     else:
         raise SystemExit(f'{name}: no seed without near ties of experts')
     logits = forward(model, IDS)
+    short = forward(model, IDS[:20])
     state = model.state_dict()
     for change in matters:
         other = model_of(family, settings | change)
@@ -180,7 +181,7 @@ def make(name):
             os.symlink(f'../{base}/model.safetensors', f'{out}/model.safetensors')
     np.save(f'{out}/expected.npy', logits[-KEPT:])
     if name == 'phi3':
-        np.save(f'{out}/short.npy', forward(model.float(), IDS[:20]))
+        np.save(f'{out}/short.npy', short)
     print(f'{name}: std {logits.std():.3f}, margin {margin}, seed {seed}', flush=True)
 
 

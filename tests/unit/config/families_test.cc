@@ -17,12 +17,13 @@ namespace {
 using test::expect_error;
 namespace json = boost::json;
 
-// Sizes that every family shares here, with the members of `own` put over them; null removes one.
+// Sizes that every family shares here, with the members of `own` put over them.
 json::object config(const std::string& architecture, const std::string& own) {
   json::object o = json::parse(R"({"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 4, "num_attention_heads": 4,
       "num_key_value_heads": 2, "vocab_size": 128, "max_position_embeddings": 8192})").as_object();
   o["architectures"] = json::array{json::string(architecture)};
-  for (const auto& [key, value] : json::parse(own).as_object()) o[key] = value;
+  const json::value over = json::parse(own);
+  for (const auto& [key, value] : over.as_object()) o[key] = value;
   return o;
 }
 ModelConfig parse(const std::string& architecture, const std::string& own) {
