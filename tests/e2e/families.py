@@ -100,6 +100,11 @@ def near(a, want, bound):
     return a is not None and relative(a[-len(want):], want) < bound
 
 
+def typical(a, want):
+    """The median over rows: rounding may move single tokens of a mixture to another expert."""
+    return float(np.median(np.sqrt(((a.astype(np.float64) - want) ** 2).mean(axis=1)) / want.std()))
+
+
 def distance(a, want):
     return 'no logits' if a is None else relative(a[-len(want):], want)
 
@@ -239,8 +244,13 @@ def test_quantized(name, directory, exact):
         check(f'{name} {form}: the weights did change', want is not None and relative(want, exact) > 1e-3)
         one = logits(out, ids, '--compute', 'exact', '--threads', 1)
         check(f'{name} {form}: bits with 3 threads', equal(one, logits(out, ids, '--compute', 'exact', '--threads', 3)))
+        if form in ('fp8', 'w8a8'):  # as the checkpoint says
+            moved = distance(one, want)
+            check(f'{name} {form}: activations are rounded', 1e-3 < moved < 0.2, moved)
+        else:
+            check(f'{name} {form}: activations are not rounded', equal(one, got))
         fast = logits(out, ids)
-        check(f'{name} {form}: fast', fast is not None and want is not None and relative(fast, want) < 0.1, distance(fast, want))
+        check(f'{name} {form}: fast', fast is not None and one is not None and typical(fast, one) < 0.05, distance(fast, one))
         r = run('run', out, '-p', PROMPT, '-n', 8, '--temperature', 0, '--json', '--quiet')
         o = json.loads(r.stdout or '{"prompt_ids": [0], "output_ids": [0]}')
         best = logits(out, (o['prompt_ids'] + o['output_ids'])[:-1]).argmax(-1)[len(o['prompt_ids']) - 1:].tolist()

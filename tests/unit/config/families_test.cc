@@ -133,6 +133,8 @@ TEST(Families, SmolLm3LayersWithoutPositions) {
   EXPECT_EQ(ropes(parse(kSmolLm3, R"({"no_rope_layer_interval": 3})")), (Ropes{0, 0, -1, 0}));
   EXPECT_EQ(ropes(parse(kSmolLm3, "{}")), (Ropes{0, 0, 0, -1})) << "absent: every fourth, transformers' default";
   EXPECT_EQ(ropes(parse(kLlama, "{}")), (Ropes{0, 0, 0, 0}));
+  // Where a window is in use, it is for the layers without positions.
+  EXPECT_EQ(windows(parse(kSmolLm3, R"({"no_rope_layers": [1, 0, 1, 0], "use_sliding_window": true, "sliding_window": 64})")), (Windows{0, 64, 0, 64}));
 }
 
 TEST(Families, GraniteMultipliers) {
@@ -311,6 +313,13 @@ TEST(Families, RefusedValuesNameTheKey) {
   refuse(kQwen3Moe, R"({"num_experts": 4, "num_experts_per_tok": 2, "mlp_only_layers": {}})", {"mlp_only_layers"});
   refuse(kOlmoe, R"({"num_experts": 4, "num_experts_per_tok": 2, "clip_qkv": 8.0})", {"clip_qkv", "8"});
   refuse("Foo", "{}", {"'Foo' is not supported", "Gemma3ForConditionalGeneration", "OlmoeForCausalLM"});
+}
+
+// Families whose head_dim is not hidden_size / heads when the config leaves it out.
+TEST(Families, HeadDimByDefault) {
+  for (const std::string& name : {kGemma, kGemma2, kGemma3}) EXPECT_EQ(parse(name, "{}").head_dim, 256) << name;
+  EXPECT_EQ(parse(kQwen3, "{}").head_dim, 128);
+  EXPECT_EQ(parse(kLlama, R"({"head_dim": null})").head_dim, 16);
 }
 
 TEST(Families, TextConfigMustBeAnObject) {
