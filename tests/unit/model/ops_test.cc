@@ -211,10 +211,10 @@ struct Cache {
     view.v = v.data();
   }
   double key(int64_t layer, int64_t token, int64_t head, int64_t d) const {
-    return decoded(view.dtype, k.data(), view.offset(layer, token, head) + d);
+    return decoded(view.dtype, k.data(), view.block(layer, token, head) + d * kKvBlock + token % kKvBlock);
   }
   double value(int64_t layer, int64_t token, int64_t head, int64_t d) const {
-    return decoded(view.dtype, v.data(), view.offset(layer, token, head) + d);
+    return decoded(view.dtype, v.data(), view.block(layer, token, head) + token % kKvBlock * view.head_dim + d);
   }
 };
 
@@ -303,9 +303,8 @@ class Attention : public Ops {
     AttentionArgs a;
     a.ldq = s.heads * s.head_dim + 2 * s.kv_heads * s.head_dim;  // q lies beside k and v
     const std::vector<float> q = normal(s.count * a.ldq);
-    const int64_t width = s.heads * s.head_dim, pairs = s.count * s.kv_heads;
-    std::vector<float> out(static_cast<size_t>(s.count * width), kPoison), parts = out;
-    std::vector<float> scratch(static_cast<size_t>(attention_scratch(s.start + s.count, s.heads / s.kv_heads, s.head_dim)), kPoison);
+    const int64_t width = s.heads * s.head_dim, context = s.start + s.count, group = s.heads / s.kv_heads;
+    std::vector<float> out(static_cast<size_t>(s.count * width), kPoison), again = out;
     a.q = q.data();
     a.out = out.data();
     a.count = s.count;
@@ -316,25 +315,41 @@ class Attention : public Ops {
     a.scale = s.scale;
     a.softcap = s.softcap;
     a.kv = cache.view;
-    a.scores = scratch.data();
-    ops().attention(a, 0, pairs);
+    a.tile = attention_tile(context, group);
+    std::vector<float> scratch(static_cast<size_t>(attention_scratch(context, group, s.head_dim)) + 1, kPoison);
+    scratch.back() = 7;
+    a.scratch = scratch.data();
+    ops().attention(a, 0, 1);
     const std::vector<double> want = attention_oracle(a, cache);
-    for (size_t i = 0; i < want.size(); ++i) ASSERT_NEAR(out[i], want[i], 3e-6) << "dtype " << dtype << " at " << i;
+    // A score is as exact as f32 holds it, and its error is one of the exponent.
+    const double bound = 3e-6 * std::max(1.0, std::abs(static_cast<double>(s.scale)));
+    for (size_t i = 0; i < want.size(); ++i) ASSERT_NEAR(out[i], want[i], bound) << "dtype " << dtype << " at " << i;
+    EXPECT_EQ(scratch.back(), 7) << "attention_scratch is too small";
 
-    // The same bits when the work is split, in any order, and when each token is a decode step of its own.
-    a.out = parts.data();
-    for (int64_t p = pairs - 1; p >= 0; --p) ops().attention(a, p, p + 1);
-    EXPECT_EQ(std::memcmp(out.data(), parts.data(), out.size() * 4), 0);
-    std::fill(parts.begin(), parts.end(), kPoison);
+    // The same bits for any number of workers in any order, for any tile, and when each token is a decode step of its own.
+    for (const int workers : {2, 3, 50}) {
+      std::fill(again.begin(), again.end(), kPoison);
+      a.out = again.data();
+      for (int worker = workers - 1; worker >= 0; --worker) ops().attention(a, worker, workers);
+      EXPECT_EQ(std::memcmp(out.data(), again.data(), out.size() * 4), 0) << workers << " workers";
+    }
+    for (int64_t tile = 1; tile < a.tile; ++tile) {
+      std::fill(again.begin(), again.end(), kPoison);
+      AttentionArgs other = a;
+      other.tile = tile;
+      ops().attention(other, 0, 1);
+      EXPECT_EQ(std::memcmp(out.data(), again.data(), out.size() * 4), 0) << "tile " << tile;
+    }
+    std::fill(again.begin(), again.end(), kPoison);
     for (int64_t t = 0; t < s.count; ++t) {
       AttentionArgs one = a;
       one.q = q.data() + t * a.ldq;
-      one.out = parts.data() + t * width;
+      one.out = again.data() + t * width;
       one.count = 1;
       one.start = s.start + t;
-      ops().attention(one, 0, s.kv_heads);
+      ops().attention(one, 0, 1);
     }
-    EXPECT_EQ(std::memcmp(out.data(), parts.data(), out.size() * 4), 0);
+    EXPECT_EQ(std::memcmp(out.data(), again.data(), out.size() * 4), 0) << "token by token";
   }
 };
 
@@ -344,6 +359,7 @@ TEST_P(Attention, CausalGroupedQueries) {
     expect_oracle(dtype, {3, 3, 10, 5, 12, 0, 0.5F, 0});
     expect_oracle(dtype, {8, 1, 64, 100, 3, 0, 0.125F, 0});
     expect_oracle(dtype, {1, 1, 128, 0, 1, 0, 0.1F, 0});
+    expect_oracle(dtype, {71, 1, 8, 14, 9, 0, 0.35F, 0});  // more heads than a tile holds rows
   }
 }
 
