@@ -3,6 +3,7 @@
 // architecture.cc; nothing else in pluq names one.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -18,6 +19,8 @@ enum class SlidingPattern {
   kNone,
   kAll,         // every layer, when sliding_window is a number (Mistral, Phi-3)
   kFromLayer,   // layers from max_window_layers on, when use_sliding_window (Qwen)
+  kAllIfUsed,   // every layer, when use_sliding_window (Qwen3-MoE)
+  kNoRope,      // layers without positions, when use_sliding_window (SmolLM3)
   kEveryOther,  // layers 0, 2, 4, ... (Gemma 2)
   kFiveOfSix,   // all but every sliding_window_pattern-th (Gemma 3)
 };
@@ -39,6 +42,11 @@ struct ExpertNames {
   const char* down;
 };
 
+// What sizes a config may leave out, because they equal transformers' defaults for the family; 0: it may not.
+struct SizeDefaults {
+  int64_t heads = 0, kv_heads = 0, head_dim = 0, vocab = 0, max_position = 0;
+};
+
 struct Architecture {
   std::string_view name;  // in config.json's architectures
   NormNames norms;
@@ -55,6 +63,9 @@ struct Architecture {
   double attention_softcap = 0, logit_softcap = 0;  // when the config says nothing; 0: none
   double query_scalar = 0;          // query_pre_attn_scalar by default; 0: head_dim
   double rope_theta = 10000;        // when the config says nothing
+  int64_t sliding_window = 0;       // when the config says nothing; null in the config: none
+  int64_t no_rope_interval = 0;     // no_rope_layer_interval when the config says nothing
+  SizeDefaults sizes = {};
   bool text_config = false;         // sizes are in config.json's text_config; other tensors belong to other towers
 };
 

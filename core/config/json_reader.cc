@@ -17,6 +17,11 @@ const json::value* JsonReader::find(std::string_view key) const {
   return value == nullptr || value->is_null() ? nullptr : value;
 }
 
+bool JsonReader::is_null(std::string_view key) const {
+  const json::value* value = object_->if_contains(key);
+  return value != nullptr && value->is_null();
+}
+
 int64_t JsonReader::size(std::string_view key) const {
   const auto value = optional_size(key);
   if (!value) fail_input("{}: '{}' is missing", where_, key);

@@ -22,6 +22,7 @@ class JsonReader {
 
   const boost::json::value* find(std::string_view key) const;
   bool has(std::string_view key) const { return find(key) != nullptr; }
+  bool is_null(std::string_view key) const;  // given as null, where that differs from absent
   int64_t size(std::string_view key) const;  // 1 to kMaxSize; also throws when absent
   std::optional<int64_t> optional_size(std::string_view key) const;
   int64_t count(std::string_view key, int64_t otherwise) const;  // 0 to kMaxSize

@@ -28,16 +28,19 @@ const Architecture& architecture_of(const JsonReader& in) {
 void parse_sizes(const JsonReader& in, ModelConfig* c) {
   c->hidden_size = in.size("hidden_size");
   c->num_hidden_layers = in.size("num_hidden_layers");
-  c->num_attention_heads = in.size("num_attention_heads");
-  c->num_key_value_heads = in.optional_size("num_key_value_heads").value_or(c->num_attention_heads);
-  c->vocab_size = in.size("vocab_size");
-  c->max_position_embeddings = in.optional_size("max_position_embeddings").value_or(2048);
+  const SizeDefaults& usual = c->family->sizes;
+  const auto size_or = [&](std::string_view key, int64_t otherwise) { return otherwise != 0 && !in.has(key) ? otherwise : in.size(key); };
+  c->num_attention_heads = size_or("num_attention_heads", usual.heads);
+  c->num_key_value_heads = size_or("num_key_value_heads", usual.kv_heads != 0 ? usual.kv_heads : c->num_attention_heads);
+  c->vocab_size = size_or("vocab_size", usual.vocab);
+  c->max_position_embeddings = size_or("max_position_embeddings", usual.max_position != 0 ? usual.max_position : 2048);
   if (c->num_hidden_layers > 10'000) fail_input("{}: 'num_hidden_layers' is {}, at most 10000", in.where(), c->num_hidden_layers);
   if (c->num_attention_heads % c->num_key_value_heads != 0) {
     fail_input("{}: 'num_attention_heads' {} is not a multiple of 'num_key_value_heads' {}", in.where(),
                c->num_attention_heads, c->num_key_value_heads);
   }
-  const auto head_dim = in.optional_size("head_dim");
+  auto head_dim = in.optional_size("head_dim");
+  if (!head_dim && usual.head_dim != 0) head_dim = usual.head_dim;
   if (!head_dim && c->hidden_size % c->num_attention_heads != 0) {
     fail_input("{}: 'hidden_size' {} is not a multiple of 'num_attention_heads' {} and there is no 'head_dim'", in.where(),
                c->hidden_size, c->num_attention_heads);
@@ -61,12 +64,15 @@ Activation parse_activation(const JsonReader& in, const Architecture& family) {
 }
 
 // Whether layer i sees only a window, when the config does not list its layers.
-bool slides(const JsonReader& in, const Architecture& family, int64_t i, int64_t count) {
-  switch (family.sliding) {
+bool slides(const JsonReader& in, const ModelConfig& c, int64_t i, int64_t count) {
+  const bool used = in.boolean("use_sliding_window", false);
+  switch (c.family->sliding) {
     case SlidingPattern::kNone: return false;
     case SlidingPattern::kAll: return true;
     case SlidingPattern::kFromLayer:
-      return in.boolean("use_sliding_window", false) && i >= in.count("max_window_layers", count);
+      return used && i >= in.count("max_window_layers", count);
+    case SlidingPattern::kAllIfUsed: return used;
+    case SlidingPattern::kNoRope: return used && c.layers[static_cast<size_t>(i)].rope < 0;
     case SlidingPattern::kEveryOther: return i % 2 == 0;
     case SlidingPattern::kFiveOfSix: return (i + 1) % in.optional_size("sliding_window_pattern").value_or(6) != 0;
   }
@@ -74,8 +80,7 @@ bool slides(const JsonReader& in, const Architecture& family, int64_t i, int64_t
 }
 
 void parse_windows(const JsonReader& in, ModelConfig* c) {
-  const int64_t window = in.count("sliding_window", c->family->sliding == SlidingPattern::kEveryOther ||
-                                                            c->family->sliding == SlidingPattern::kFiveOfSix ? 4096 : 0);
+  const int64_t window = in.count("sliding_window", in.is_null("sliding_window") ? 0 : c->family->sliding_window);
   const std::vector<std::string> types = in.strings("layer_types");
   if (!types.empty() && static_cast<int64_t>(types.size()) != c->num_hidden_layers) {
     fail_input("{}: 'layer_types' has {} entries for {} layers", in.where(), types.size(), c->num_hidden_layers);
@@ -85,13 +90,14 @@ void parse_windows(const JsonReader& in, ModelConfig* c) {
     if (!types.empty() && types[at] != kFull && types[at] != kSliding) {
       fail_input("{}: 'layer_types' names '{}' for layer {}; supported are {}, {}", in.where(), printable(types[at]), i, kFull, kSliding);
     }
-    const bool sliding = types.empty() ? slides(in, *c->family, i, c->num_hidden_layers) : types[at] == kSliding;
+    const bool sliding = types.empty() ? slides(in, *c, i, c->num_hidden_layers) : types[at] == kSliding;
     c->layers[at].window = sliding ? window : 0;
   }
 }
 
-// One rotation for all layers, or a second one for those with a window, or none for some.
-void parse_ropes(const JsonReader& in, ModelConfig* c) {
+// What each layer sees and how it is told positions: one rotation for all layers, or a second one for those with a
+// window, or none for some.
+void parse_positions(const JsonReader& in, ModelConfig* c) {
   const double theta = c->family->rope_theta;
   c->ropes.push_back(parse_rope(in, kFull, theta, c->max_position_embeddings));
   bool local = false;
@@ -108,12 +114,15 @@ void parse_ropes(const JsonReader& in, ModelConfig* c) {
   if (!keep.empty() && static_cast<int64_t>(keep.size()) != c->num_hidden_layers) {
     fail_input("{}: 'no_rope_layers' has {} entries for {} layers", in.where(), keep.size(), c->num_hidden_layers);
   }
-  const int64_t interval = in.count("no_rope_layer_interval", 0);
+  const int64_t interval = in.count("no_rope_layer_interval", c->family->no_rope_interval);
   for (int64_t i = 0; i < c->num_hidden_layers; ++i) {
-    LayerConfig& layer = c->layers[static_cast<size_t>(i)];
-    layer.rope = local && layer.window > 0 ? 1 : 0;
     const bool none = !keep.empty() ? keep[static_cast<size_t>(i)] == 0 : interval > 0 && (i + 1) % interval == 0;
-    if (none) layer.rope = -1;
+    if (none) c->layers[static_cast<size_t>(i)].rope = -1;
+  }
+  parse_windows(in, c);
+  if (!local) return;
+  for (LayerConfig& layer : c->layers) {
+    if (layer.rope == 0 && layer.window > 0) layer.rope = 1;
   }
 }
 
@@ -140,12 +149,23 @@ void parse_scales(const JsonReader& in, ModelConfig* c) {
   const Architecture& family = *c->family;
   const double query = in.positive("query_pre_attn_scalar", family.query_scalar != 0 ? family.query_scalar : static_cast<double>(c->head_dim));
   c->attention_scale = static_cast<float>(in.positive("attention_multiplier", 1 / std::sqrt(query)));
-  c->attention_softcap = static_cast<float>(in.has("attn_logit_softcapping") ? in.positive("attn_logit_softcapping", 0) : family.attention_softcap);
-  c->logit_softcap = static_cast<float>(in.has("final_logit_softcapping") ? in.positive("final_logit_softcapping", 0) : family.logit_softcap);
+  const auto cap = [&](std::string_view key, double otherwise) {  // null turns it off
+    return static_cast<float>(in.is_null(key) ? 0 : in.positive(key, otherwise));
+  };
+  c->attention_softcap = cap("attn_logit_softcapping", family.attention_softcap);
+  c->logit_softcap = cap("final_logit_softcapping", family.logit_softcap);
   const double embedding = family.scale_embedding ? std::sqrt(static_cast<double>(c->hidden_size)) : 1;
   c->embedding_multiplier = static_cast<float>(in.positive("embedding_multiplier", embedding));
   c->residual_multiplier = static_cast<float>(in.positive("residual_multiplier", 1));
   c->logit_divisor = static_cast<float>(in.positive("logits_scaling", 1));
+}
+
+// Options that change what a model computes and that nothing here obeys.
+void refuse_unbuilt(const JsonReader& in) {
+  if (in.has("clip_qkv")) in.wrong("clip_qkv", "null: clipped activations are not built");
+  if (in.has("use_bidirectional_attention") && in.boolean("use_bidirectional_attention", false)) {
+    in.wrong("use_bidirectional_attention", "false: only causal attention is built");
+  }
 }
 
 }  // namespace
@@ -164,8 +184,8 @@ ModelConfig parse_model_config(const json::value& config, std::string_view where
   c.o_bias = c.family->o_bias_follows && c.qkv_bias;
   c.mlp_bias = in.boolean("mlp_bias", false);
   c.tie_word_embeddings = top.boolean("tie_word_embeddings", in.boolean("tie_word_embeddings", c.family->tied_by_default));
-  parse_windows(in, &c);
-  parse_ropes(in, &c);
+  parse_positions(in, &c);
+  refuse_unbuilt(in);
   parse_experts(in, &c);
   parse_scales(in, &c);
   c.eos_ids = top.has("eos_token_id") ? top.ids("eos_token_id") : in.ids("eos_token_id");

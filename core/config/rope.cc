@@ -105,12 +105,23 @@ void scale_longrope(const RopeConfig& rope, int64_t max_position, int64_t contex
   }
 }
 
+void check_partial(const JsonReader& in, double partial) {
+  if (partial > 1) fail_input("{}: partial_rotary_factor is {}, expected a number above 0 and at most 1", in.where(), partial);
+}
+
+std::vector<double> positive_factors(const JsonReader& in, std::string_view key) {
+  std::vector<double> out = in.reals(key);
+  if (std::any_of(out.begin(), out.end(), [](double x) { return !(x > 0); })) in.wrong(key, "a list of numbers above 0");
+  return out;
+}
+
 }  // namespace
 
 RopeConfig parse_rope(const JsonReader& in, std::string_view layer_type, double default_theta, int64_t max_position) {
   RopeConfig rope;
   rope.theta = in.positive("rope_theta", default_theta);
   rope.partial = in.positive("partial_rotary_factor", 1);
+  check_partial(in, rope.partial);
   rope.original_max_position = in.positive("original_max_position_embeddings", static_cast<double>(max_position));
   auto p = in.object("rope_parameters");
   if (!p) p = in.object("rope_scaling");
@@ -120,7 +131,7 @@ RopeConfig parse_rope(const JsonReader& in, std::string_view layer_type, double 
   if (!p) return rope;
   rope.theta = p->positive("rope_theta", rope.theta);
   rope.partial = p->positive("partial_rotary_factor", rope.partial);
-  if (rope.partial > 1) fail_input("{}: partial_rotary_factor is {}, expected a number above 0 and at most 1", p->where(), rope.partial);
+  check_partial(*p, rope.partial);
   rope.original_max_position = p->positive("original_max_position_embeddings", rope.original_max_position);
   rope.type = parse_type(*p);
   if (rope.type == RopeType::kDefault) return rope;
@@ -139,8 +150,8 @@ RopeConfig parse_rope(const JsonReader& in, std::string_view layer_type, double 
     rope.mscale_all_dim = p->real("mscale_all_dim", 0);
     rope.truncate = p->boolean("truncate", true);
   } else if (rope.type == RopeType::kLongRope) {
-    rope.short_factor = p->reals("short_factor");
-    rope.long_factor = p->reals("long_factor");
+    rope.short_factor = positive_factors(*p, "short_factor");
+    rope.long_factor = positive_factors(*p, "long_factor");
     if (rope.short_factor.empty() || rope.short_factor.size() != rope.long_factor.size()) {
       fail_input("{}: longrope needs short_factor and long_factor of one length; they have {} and {} numbers", p->where(),
                  rope.short_factor.size(), rope.long_factor.size());

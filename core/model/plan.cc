@@ -105,6 +105,7 @@ class Planner {
     }
     const ExpertNames& e = c_.family->experts;
     plan.router = linear(p + e.router, c_.hidden_size, c_.num_experts, false);
+    plan.router.kind = "router";
     for (int64_t i = 0; i < c_.num_experts; ++i) {
       plan.experts.push_back(mlp(fmt::format("{}{}.{}", p, e.experts, i), e.gate, e.up, e.down, c_.moe_intermediate_size));
       for (LayerRequest* r : {&plan.experts.back().gate, &plan.experts.back().up, &plan.experts.back().down}) r->kind = "expert";
