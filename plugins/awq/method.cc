@@ -3,7 +3,7 @@
 
 #include <cmath>
 
-#include "awq/kernels.h"
+#include "pluq/cpu/tables.hpp"
 #include "pluq/pack.hpp"
 
 namespace awq {
@@ -14,7 +14,7 @@ using namespace pluq;
 class AwqMethod final : public cpu::IntLinear {
  public:
   AwqMethod(const LayerDesc& layer, const Device& device, int64_t group_size)
-      : IntLinear(layer, device, kernel_tables()), scales_dtype_(layer.tensors.at("scales").dtype_id()) {
+      : IntLinear(layer, device, cpu::int_tables()), scales_dtype_(layer.tensors.at("scales").dtype_id()) {
     if (!layer.whole()) throw unsupported("layer " + layer.name + ": split layers are not built yet");
     const int64_t size = group_size < 0 ? layer.k() : group_size;
     if (layer.out_features % 8 != 0) throw invalid(format("layer %s: N = %lld is not a multiple of 8", layer.name.c_str(), static_cast<long long>(layer.out_features)));

@@ -3,7 +3,7 @@
 
 #include <cmath>
 
-#include "fp8/kernels.h"
+#include "pluq/cpu/tables.hpp"
 #include "pluq/float8.hpp"
 
 namespace fp8 {
@@ -20,7 +20,7 @@ std::string shape_text(const std::vector<int64_t>& shape) {
 class Fp8Method final : public cpu::FloatLinear {
  public:
   Fp8Method(const LayerDesc& layer, const Device& device, const Settings& settings)
-      : FloatLinear(layer, device, kernel_tables()), settings_(settings), weight_dtype_(layer.tensors.at("weight").dtype_id()) {
+      : FloatLinear(layer, device, cpu::float_tables()), settings_(settings), weight_dtype_(layer.tensors.at("weight").dtype_id()) {
     if (!layer.whole()) throw unsupported("layer " + layer.name + ": split layers are not built yet");
     const Tensor* s = layer.tensors.find("weight_scale");
     scale_name_ = s != nullptr ? "weight_scale" : "weight_scale_inv";

@@ -3,7 +3,7 @@
 
 #include <cmath>
 
-#include "w8a8/kernels.h"
+#include "pluq/cpu/tables.hpp"
 
 namespace w8a8 {
 namespace {
@@ -15,7 +15,7 @@ enum class Inputs { kFloat, kToken, kTokenAsym, kStatic };
 class Int8Method final : public cpu::IntLinear {
  public:
   Int8Method(const LayerDesc& layer, const Device& device, Inputs inputs)
-      : IntLinear(layer, device, kernel_tables()), inputs_(inputs), scale_dtype_(layer.tensors.at("weight_scale").dtype_id()),
+      : IntLinear(layer, device, cpu::int_tables()), inputs_(inputs), scale_dtype_(layer.tensors.at("weight_scale").dtype_id()),
         scale_shape_(layer.tensors.at("weight_scale").shape()) {
     if (!layer.whole()) throw unsupported("layer " + layer.name + ": split layers are not built yet");
     bits_ = 8;
