@@ -151,9 +151,13 @@ void check_whole(const Case& c, const FakeConfig& config, const std::string& isa
   FakeMethod& method = *choice.method;
   method.load(method.cut(c.file), 2);
   const pluq_method_info info = method.info();
-  if (!c.scheme.empty()) EXPECT_EQ(method.scheme(), c.scheme);
+  if (!c.scheme.empty()) {
+    EXPECT_EQ(method.scheme(), c.scheme);
+  }
   expect_weights(method.dequantize(), c.w, c.ask.k, method);
-  if (exact || float_activations) EXPECT_LE(info.error_bound, 1e-5);
+  if (exact || float_activations) {
+    EXPECT_LE(info.error_bound, 1e-5);
+  }
   EXPECT_LE(info.error_bound, 0.1);
   EXPECT_GT(info.bits_per_weight, 1);
   Random random(3);
