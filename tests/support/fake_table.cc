@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // The fake host's table: statuses, log, JSON, matching; and execution on threads.
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <pcre2.h>
+
 #include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
 
 #include <algorithm>
 #include <cstring>
 #include <mutex>
-#include <regex>
 #include <thread>
 #include <utility>
 
@@ -77,19 +79,26 @@ pluq_str json_as_string(const pluq_json* n) {
   return s == nullptr ? pluq_str{} : pluq_str{s->data(), s->size()};
 }
 
+// The start of the name must match. A pattern that is none is an error.
+pluq_status* match_regex(const pluq_host* host, const std::string& pattern, const std::string& name, int32_t* matched) {
+  int error = 0;
+  PCRE2_SIZE at = 0;
+  const std::unique_ptr<pcre2_code, void (*)(pcre2_code*)> code(
+      pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(), PCRE2_ANCHORED, &error, &at, nullptr), pcre2_code_free);
+  if (!code) {
+    const std::string text = "'" + pattern + "' is no pattern";
+    return status_new(host, PLUQ_STATUS_INVALID, text.data(), text.size());
+  }
+  const std::unique_ptr<pcre2_match_data, void (*)(pcre2_match_data*)> data(pcre2_match_data_create_from_pattern(code.get(), nullptr),
+                                                                            pcre2_match_data_free);
+  *matched = pcre2_match(code.get(), reinterpret_cast<PCRE2_SPTR>(name.data()), name.size(), 0, 0, data.get(), nullptr) >= 0;
+  return nullptr;
+}
+
 pluq_status* host_match(const pluq_host* host, int32_t kind, pluq_str pattern, pluq_str name, int32_t* matched) {
   const std::string p = text_of(pattern), n = text_of(name);
-  try {
-    if (kind == PLUQ_MATCH_EXACT) {
-      *matched = p == n;
-    } else if (kind == PLUQ_MATCH_SUBSTRING) {
-      *matched = n.find(p) != std::string::npos;
-    } else {
-      *matched = std::regex_search(n, std::regex(p), std::regex_constants::match_continuous);
-    }
-  } catch (const std::regex_error& e) {
-    return status_new(host, PLUQ_STATUS_INVALID, e.what(), std::strlen(e.what()));
-  }
+  if (kind == PLUQ_MATCH_PREFIX_REGEX) return match_regex(host, p, n, matched);
+  *matched = kind == PLUQ_MATCH_EXACT ? p == n : n.find(p) != std::string::npos;
   return nullptr;
 }
 
