@@ -3,7 +3,7 @@
 
 #include <cstring>
 
-#include "dense/kernels.h"
+#include "pluq/cpu/tables.hpp"
 
 namespace dense {
 namespace {
@@ -13,9 +13,7 @@ using namespace pluq;
 class DenseMethod final : public cpu::FloatLinear {
  public:
   DenseMethod(const LayerDesc& layer, const Device& device)
-      : FloatLinear(layer, device, kernel_tables()), dtype_id_(layer.tensors.at("weight").dtype_id()) {
-    if (!layer.whole()) throw unsupported("layer " + layer.name + ": split layers are not built yet");
-  }
+      : FloatLinear(layer, device, cpu::float_tables()), dtype_id_(layer.tensors.at("weight").dtype_id()) {}
 
   MethodInfo describe() const override {
     MethodInfo info;

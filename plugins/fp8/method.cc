@@ -2,56 +2,49 @@
 #include "fp8/method.h"
 
 #include <cmath>
+#include <numeric>
 
-#include "fp8/kernels.h"
+#include "pluq/cpu/tables.hpp"
 #include "pluq/float8.hpp"
+#include "pluq/scale_table.hpp"
 
 namespace fp8 {
 namespace {
 
 using namespace pluq;
 
-std::string shape_text(const std::vector<int64_t>& shape) {
-  std::string out = "[";
-  for (size_t i = 0; i < shape.size(); ++i) out += (i > 0 ? ", " : "") + std::to_string(shape[i]);
-  return out + "]";
+const Tensor& find_scales(const LayerDesc& layer) {
+  for (const char* name : {"weight_scale", "weight_scale_inv", "scale"}) {
+    if (const Tensor* t = layer.tensors.find(name)) return *t;
+  }
+  throw invalid("layer " + layer.name + ": an 8-bit float weight without 'weight_scale' or 'weight_scale_inv'; the layer holds " +
+                layer.tensors_text());
 }
 
 class Fp8Method final : public cpu::FloatLinear {
  public:
   Fp8Method(const LayerDesc& layer, const Device& device, const Settings& settings)
-      : FloatLinear(layer, device, kernel_tables()), settings_(settings), weight_dtype_(layer.tensors.at("weight").dtype_id()) {
-    if (!layer.whole()) throw unsupported("layer " + layer.name + ": split layers are not built yet");
-    const Tensor* s = layer.tensors.find("weight_scale");
-    scale_name_ = s != nullptr ? "weight_scale" : "weight_scale_inv";
-    if (s == nullptr) s = layer.tensors.find("weight_scale_inv");
-    if (s == nullptr) throw invalid("layer " + layer.name + ": an 8-bit float weight without 'weight_scale' or 'weight_scale_inv'");
-    scale_dtype_ = s->dtype_id();
-    scale_shape_ = s->shape();
-    classify();
+      : FloatLinear(layer, device, cpu::float_tables()), settings_(settings), weight_dtype_(layer.tensors.at("weight").dtype_id()),
+        scale_name_(find_scales(layer).name()), table_(layer, find_scales(layer), settings.block_n, settings.block_k) {
     if (const Tensor* i = layer.tensors.find("input_scale")) {
-      input_dtype_ = i->dtype_id();
-      input_shape_ = i->shape();
+      const int64_t count = i->elements();
+      if (count != 1 && count != static_cast<int64_t>(layer.output_parts.size())) {
+        throw invalid("layer " + layer.name + ": input_scale is " + i->text() + ", expected one scale, or one for each part of a fused weight");
+      }
+      has_input_scale_ = true;
+      input_spec_ = shard::spec("input_scale", i->dtype_id(), i->shape(), {});
+      input_spec_.sample = Sample::real(0.01, 0.02);
     } else if (settings.rounding == Rounding::kStatic) {
       throw invalid("layer " + layer.name + ": activations are static, but tensor 'input_scale' is missing");
     }
-    if (!layer.float_activations) {
-      input_.round = settings.rounding == Rounding::kToken   ? cpu::FloatRound::kToken
-                     : settings.rounding == Rounding::kGroup ? cpu::FloatRound::kGroup
-                     : settings.rounding == Rounding::kStatic ? cpu::FloatRound::kStatic
-                                                              : cpu::FloatRound::kNone;
-    }
-    input_.group_size = settings.group_size;
+    choose_rounding();
   }
 
   MethodInfo describe() const override {
     MethodInfo info;
-    const char* const types = weight_dtype_ == PLUQ_DTYPE_F8_E4M3 ? "e4m3" : "e5m2";
-    const std::string scales = kind_ == Kind::kTensor ? "tensor"
-                               : kind_ == Kind::kRow  ? "channel"
-                                                      : "block " + std::to_string(settings_.block_n) + "x" + std::to_string(settings_.block_k);
     static const char* const rounding[] = {"", " a8 token", " a8 group", " a8 static"};
-    info.scheme = std::string(types) + " " + scales + rounding[static_cast<int>(settings_.rounding)];
+    info.scheme = std::string(weight_dtype_ == PLUQ_DTYPE_F8_E4M3 ? "e4m3 " : "e5m2 ") + table_.text() +
+                  rounding[static_cast<int>(settings_.rounding)];
     info.kernel = kernel_name();
     ActivationScheme& a = info.activations;
     info.arithmetic = PLUQ_ARITHMETIC_F32;
@@ -67,31 +60,18 @@ class Fp8Method final : public cpu::FloatLinear {
       if (!a.dynamic) a.static_scale_suffix = "input_scale";
     }
     info.error_bound = 1e-5;
-    info.bits_per_weight = 8 + 32.0 * static_cast<double>(count(scale_shape_)) / static_cast<double>(layer().k() * layer().n());
+    info.bits_per_weight = 8 + 32.0 * static_cast<double>(table_.count()) / static_cast<double>(layer().in_features * layer().out_features);
     return info;
   }
 
   std::vector<WeightSpec> create_weights() const override {
-    WeightSpec w, s;
-    w.suffix = "weight";
-    w.dtype_id = weight_dtype_;
-    w.shape = {layer().out_features, layer().in_features};
-    w.sample = Sample::bytes();
-    w.input_dim = 1;
-    w.output_dim = 0;
-    s.suffix = scale_name_;
-    s.dtype_id = scale_dtype_;
-    s.shape = scale_shape_;
-    s.sample = Sample::real(1e-3, 2e-3);
-    std::vector<WeightSpec> out{w, s};
-    if (input_dtype_ != PLUQ_DTYPE_UNKNOWN) {
-      WeightSpec i;
-      i.suffix = "input_scale";
-      i.dtype_id = input_dtype_;
-      i.shape = input_shape_;
-      i.sample = Sample::real(0.01, 0.02);
-      out.push_back(i);
-    }
+    std::vector<WeightSpec> out{shard::spec("weight", weight_dtype_, {layer().out_features, layer().in_features},
+                                            {shard::outputs(layer()), shard::inputs(layer())}),
+                                table_.spec(layer())};
+    out[0].sample = Sample::bytes();
+    out[0].input_dim = 1;
+    out[0].output_dim = 0;
+    if (has_input_scale_) out.push_back(input_spec_);
     return out;
   }
 
@@ -102,8 +82,7 @@ class Fp8Method final : public cpu::FloatLinear {
       for (int64_t i = 0; i < k; ++i) {
         const uint8_t code = w.data()[n * k + i];
         const float value = weight_dtype_ == PLUQ_DTYPE_F8_E4M3 ? float8::from_e4m3(code) : float8::from_e5m2(code);
-        const float scale = s.real(scale_index(n, i));
-        out[(n - n_begin) * ld + i] = settings_.inverse ? value * (1.0F / scale) : value * scale;
+        out[(n - n_begin) * ld + i] = value * multiplier(s, table_.index(layer(), s, n, i));
       }
     }
   }
@@ -119,7 +98,50 @@ class Fp8Method final : public cpu::FloatLinear {
  protected:
   void settle(const Tensors& tensors) override {
     weights_.type = weight_dtype_ == PLUQ_DTYPE_F8_E4M3 ? cpu::FloatType::kE4m3 : cpu::FloatType::kE5m2;
-    const Tensor &w = tensors.at("weight"), &s = tensors.at(scale_name_);
+    check_codes(tensors.at("weight"));
+    const Tensor& s = tensors.at(scale_name_);
+    check_scales(s);
+    // The kernel counts blocks from the shard's own first row and column. Where the shard begins inside a block, blocks
+    // as long as the distance's common divisor fit both.
+    const bool blocks = table_.kind() == ScaleTable::Kind::kBlock;
+    weights_.scale = blocks ? cpu::FloatScale::kBlock : cpu::FloatScale::kRow;
+    weights_.block_n = blocks ? std::gcd(table_.block_n(), layer().out_begin) : 1;
+    weights_.block_k = blocks ? std::gcd(table_.block_k(), layer().in_begin) : layer().k();
+    scales_.clear();
+    for (int64_t n = 0; n < layer().n(); n += weights_.block_n) {
+      for (int64_t k = 0; k < layer().k(); k += weights_.block_k) scales_.push_back(multiplier(s, table_.index(layer(), s, n, k)));
+    }
+    if (input_.round == cpu::FloatRound::kStatic) settle_input_scale(tensors.at("input_scale"));
+  }
+
+ private:
+  void choose_rounding() {
+    if (layer().float_activations) return;
+    const LayerDesc& l = layer();
+    switch (settings_.rounding) {
+      case Rounding::kNone: return;
+      case Rounding::kToken:
+        if (shard::splits_inputs(l)) {
+          throw unsupported("layer " + l.name + ": activations are rounded per token over all of K, so K cannot be split");
+        }
+        input_.round = cpu::FloatRound::kToken;
+        input_bound_ = settings_.bound;
+        return;
+      case Rounding::kGroup:
+        shard::need_multiple(l, shard::inputs(l), l.in_features, settings_.group_size, "columns whose activations are rounded in groups");
+        input_.round = cpu::FloatRound::kGroup;
+        input_.group_size = settings_.group_size;
+        return;
+      case Rounding::kStatic: input_.round = cpu::FloatRound::kStatic; return;
+    }
+  }
+
+  float multiplier(const Tensor& s, int64_t i) const {
+    const float value = scale_value(s, i);
+    return settings_.inverse ? 1.0F / value : value;
+  }
+
+  void check_codes(const Tensor& w) const {
     for (int64_t i = 0; i < w.elements(); ++i) {
       const uint8_t low = w.data()[i] & 0x7f;
       const bool bad = weight_dtype_ == PLUQ_DTYPE_F8_E4M3 ? low == 0x7f : low >= 0x7c;
@@ -128,75 +150,43 @@ class Fp8Method final : public cpu::FloatLinear {
                              static_cast<long long>(i / layer().k()), static_cast<long long>(i % layer().k()), w.data()[i]));
       }
     }
-    weights_.scale = kind_ == Kind::kBlock ? cpu::FloatScale::kBlock : cpu::FloatScale::kRow;
-    weights_.block_n = settings_.block_n;
-    weights_.block_k = settings_.block_k;
-    scales_.clear();
-    const int64_t table = kind_ == Kind::kBlock ? count(scale_shape_) : layer().n();
+  }
+
+  // All must be finite numbers, and of a size that weights can have: those of real models are far below 448, so a
+  // multiplier is small and its inverse large.
+  void check_scales(const Tensor& s) const {
     double mean = 0;
-    for (int64_t i = 0; i < table; ++i) {
-      float scale = s.real(kind_ == Kind::kTensor ? 0 : i);
-      if (settings_.inverse) scale = 1.0F / scale;
+    for (int64_t i = 0; i < s.elements(); ++i) {
+      const float scale = multiplier(s, i);
       if (!std::isfinite(scale)) {
-        throw invalid(format("layer %s: %s holds a value that is not a finite scale at %lld", layer().name.c_str(), scale_name_.c_str(), static_cast<long long>(i)));
+        throw invalid(format("layer %s: %s holds %g at %lld, which gives no finite scale", layer().name.c_str(), scale_name_.c_str(),
+                             static_cast<double>(scale_value(s, i)), static_cast<long long>(i)));
       }
-      mean += std::fabs(scale) / static_cast<double>(table);
-      scales_.push_back(scale);
+      mean += std::fabs(static_cast<double>(scale)) / static_cast<double>(s.elements());
     }
-    // Weights of real models are far below 448: a multiplier is small, its inverse large.
-    if (mean > 4) {
-      log(PLUQ_LOG_WARNING, format("layer %s: the mean of %s is %g, implausible for a multiplier; if the weights are code / scale, the "
-                                   "config lacks weight_scale_semantics: inverse", layer().name.c_str(), scale_name_.c_str(), mean));
-    }
-    if (input_.round == cpu::FloatRound::kStatic) {
-      input_.static_scale = tensors.at("input_scale").real(0);
-      if (!(input_.static_scale > 0) || !std::isfinite(input_.static_scale)) {
-        throw invalid(format("layer %s: input_scale is %g, expected a number above 0", layer().name.c_str(), static_cast<double>(input_.static_scale)));
-      }
-    }
+    if (mean <= 4) return;
+    log(PLUQ_LOG_WARNING, format("layer %s: %s scales the weights by %g on average, which no real model has; perhaps the config's "
+                                 "weight_scale_semantics '%s' is wrong", layer().name.c_str(), scale_name_.c_str(), mean,
+                                 settings_.inverse ? "inverse" : "multiplier"));
   }
 
- private:
-  enum class Kind { kTensor, kRow, kBlock };
-  static int64_t count(const std::vector<int64_t>& shape) {
-    int64_t n = 1;
-    for (const int64_t d : shape) n *= d;
-    return n;
-  }
-
-  void classify() {
-    const int64_t n = layer().out_features, k = layer().in_features;
-    if (settings_.block_n > 0) {
-      const std::vector<int64_t> grid{(n + settings_.block_n - 1) / settings_.block_n, (k + settings_.block_k - 1) / settings_.block_k};
-      if (scale_shape_ != grid) {
-        throw invalid("layer " + layer().name + ": " + scale_name_ + " has shape " + shape_text(scale_shape_) + ", blocks of " +
-                      std::to_string(settings_.block_n) + "x" + std::to_string(settings_.block_k) + " need " + shape_text(grid));
+  void settle_input_scale(const Tensor& t) {
+    input_.static_scale = 0;
+    for (int64_t i = 0; i < t.elements(); ++i) {
+      const float s = t.real(i);
+      if (!(s > 0) || !std::isfinite(s)) {
+        throw invalid(format("layer %s: input_scale is %g, expected a number above 0", layer().name.c_str(), static_cast<double>(s)));
       }
-      kind_ = Kind::kBlock;
-    } else if (count(scale_shape_) == 1) {
-      kind_ = Kind::kTensor;
-    } else if (scale_shape_ == std::vector<int64_t>{n} || scale_shape_ == std::vector<int64_t>{n, 1}) {
-      kind_ = Kind::kRow;
-    } else {
-      throw invalid("layer " + layer().name + ": " + scale_name_ + " has shape " + shape_text(scale_shape_) +
-                    ", expected one scale, [N] or [N, 1] with N = " + std::to_string(n) + ", or blocks named by the config");
+      input_.static_scale = std::max(input_.static_scale, s);
     }
-  }
-
-  int64_t scale_index(int64_t n, int64_t k) const {
-    switch (kind_) {
-      case Kind::kRow: return n;
-      case Kind::kBlock: return n / settings_.block_n * scale_shape_[1] + k / settings_.block_k;
-      case Kind::kTensor: break;
-    }
-    return 0;
   }
 
   Settings settings_;
-  uint32_t weight_dtype_, scale_dtype_ = 0, input_dtype_ = PLUQ_DTYPE_UNKNOWN;
+  uint32_t weight_dtype_;
   std::string scale_name_;
-  std::vector<int64_t> scale_shape_, input_shape_;
-  Kind kind_ = Kind::kTensor;
+  ScaleTable table_;
+  bool has_input_scale_ = false;
+  WeightSpec input_spec_;
 };
 
 }  // namespace

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Format `fp8`: 8-bit float weights of quant_method fp8 (DeepSeek, Qwen, AutoFP8, GPTQModel), fbgemm_fp8 and
 // compressed-tensors float-quantized.
+#include <cmath>
+
 #include "fp8/method.h"
 #include "fp8/quantizer.h"
 #include "pluq/compressed_tensors.hpp"
@@ -32,15 +34,17 @@ class Fp8Config final : public QuantizationConfig {
       throw unsupported("'weight_scale_semantics' is '" + semantics + "'; inverse and multiplier are built");
     }
     if (method == "fbgemm_fp8") {
-      if (!q.get("activation_scale_ub").is_null()) {
-        throw unsupported("fbgemm_fp8 with 'activation_scale_ub' is not built yet");
+      if (const Json bound = q.get("activation_scale_ub"); !bound.is_null()) {
+        settings_.bound = static_cast<float>(bound.as_real());
+        if (!(settings_.bound > 0) || !std::isfinite(settings_.bound)) {
+          throw invalid(format("'activation_scale_ub' is %g, expected a number above 0", bound.as_real()));
+        }
       }
       settings_.rounding = fp8::Rounding::kToken;
       return;
     }
     const std::string scheme = q.get("activation_scheme").string_or("dynamic");
     if (scheme == "static") {
-      if (settings_.block_n > 0) throw unsupported("static activations with block scales are not built");
       settings_.rounding = fp8::Rounding::kStatic;
     } else if (scheme == "dynamic") {
       settings_.rounding = settings_.block_n > 0 ? fp8::Rounding::kGroup : fp8::Rounding::kToken;
@@ -69,18 +73,20 @@ class Fp8GroupsConfig final : public QuantizationConfig {
     if (layer.kind == "embedding" || !fp8::has_tensors(layer)) {
       return Choice::not_mine("there is no 8-bit float 'weight'; the layer holds " + layer.tensors_text());
     }
-    bool ignored = false;
-    const ct::Scheme* scheme = config_.find(layer, &ignored);
-    if (scheme == nullptr && ignored && config_.schemes().size() == 1) scheme = &config_.schemes()[0];
-    if (scheme == nullptr || !scheme->has_weights) return Choice::unsupported("the weight is fp8, but no group of config_groups targets the layer");
+    const ct::Scheme* scheme = ct::scheme_for_tensors(config_, layer);
+    if (scheme == nullptr) return Choice::unsupported("the weight is fp8, but no group of config_groups targets the layer");
+    if (const std::string why = config_.refusal(*scheme); !why.empty()) return Choice::unsupported(why);
     const ct::QuantArgs& w = scheme->weights;
     if (!w.is_float || w.bits != 8) return Choice::unsupported("group '" + scheme->group + "' does not say 8-bit float weights, but the tensor is");
     fp8::Settings s;
     if (w.strategy == ct::Strategy::kBlock) {
       s.block_n = w.block_rows > 0 ? w.block_rows : 128;
       s.block_k = w.block_cols > 0 ? w.block_cols : 128;
+    } else if (w.strategy == ct::Strategy::kGroup) {
+      s.block_n = 1;
+      s.block_k = w.group_size;
     } else if (w.strategy != ct::Strategy::kTensor && w.strategy != ct::Strategy::kChannel) {
-      return Choice::unsupported("strategy '" + w.strategy_text + "' of fp8 weights is not built; tensor, channel and block are");
+      return Choice::unsupported("strategy '" + w.strategy_text + "' of fp8 weights is not built; tensor, channel, group and block are");
     }
     if (scheme->has_inputs) {
       const ct::QuantArgs& x = scheme->inputs;

@@ -21,6 +21,14 @@ struct Rule {
   int sym = -1, desc_act = -1;  // -1: as the base says
 };
 
+// One entry of auto-round's `extra_config`: a layer's full name (newer versions: a pattern of it), and what differs.
+// 16 bits and more mean that the layer is plain.
+struct Exception {
+  std::string name;
+  int64_t bits = 0, group_size = 0;
+  int sym = -1;
+};
+
 class GptqConfig final : public QuantizationConfig {
  public:
   // from_options: the settings of a YAML file, where the schema's defaults hold.
@@ -38,6 +46,14 @@ class GptqConfig final : public QuantizationConfig {
     for (size_t i = 0; dynamic.is_object() && i < dynamic.size(); ++i) {
       read_rule(std::string(dynamic.key_at(i)), dynamic.at(i));
     }
+    const Json extra = q.get("extra_config");
+    for (size_t i = 0; extra.is_object() && i < extra.size(); ++i) {
+      const Json body(extra.at(i).node(), "extra_config." + std::string(extra.key_at(i)));
+      read_exception(std::string(extra.key_at(i)), body);
+    }
+    if (!from_options && q.get("sym").is_null()) {
+      log(PLUQ_LOG_WARNING, "the quantization config does not say 'sym'; true is assumed, as other readers do");
+    }
   }
 
   Choice get_quant_method(const LayerDesc& layer, const Device& device) override {
@@ -51,11 +67,18 @@ class GptqConfig final : public QuantizationConfig {
     Settings s = base_;
     for (const Rule& rule : rules_) {
       if (!match(PLUQ_MATCH_PREFIX_REGEX, rule.pattern, layer.name)) continue;
-      if (rule.skip) break;  // the tensors are there all the same: the file is the truth
+      if (rule.skip) continue;  // the tensors are there all the same: the file is the truth
       if (rule.bits > 0) s.bits = static_cast<int>(rule.bits);
       if (rule.group_size != 0) s.group_size = rule.group_size;
       if (rule.sym >= 0) s.sym = rule.sym != 0;
       if (rule.desc_act >= 0) s.desc_act = rule.desc_act != 0;
+      break;
+    }
+    for (const Exception& e : exceptions_) {
+      if (e.name != layer.name && !match(PLUQ_MATCH_PREFIX_REGEX, "(?:" + e.name + ")$", layer.name)) continue;
+      if (e.bits > 0 && e.bits <= 8) s.bits = static_cast<int>(e.bits);
+      if (e.group_size != 0) s.group_size = e.group_size;
+      if (e.sym >= 0) s.sym = e.sym != 0;
       break;
     }
     return Choice::use(make_gptq(layer, device, s), 500);
@@ -74,11 +97,13 @@ class GptqConfig final : public QuantizationConfig {
   }
 
   void read_format(const Json& q) {
-    if (q.get("is_marlin_format").bool_or(false)) throw unsupported("checkpoint_format 'marlin' is not built");
+    if (q.get("is_marlin_format").bool_or(false) || q.get("quant_method").string_or("") == "marlin") throw unsupported("checkpoint_format 'marlin' is not built");
     std::string name = q.any_of({"checkpoint_format", "format"}).string_or("gptq");
     const std::string packing = q.get("packing_format").string_or("");
     if (packing.find("awq") != std::string::npos) throw unsupported("packing_format '" + packing + "' is not GPTQ's");
-    if (name == "gptq_v2") {
+    // auto-round names its packings; its own is GPTQ's version 1.
+    if (name.rfind("auto_round", 0) == 0 || name.rfind("auto-round", 0) == 0) name = packing.find("v2") != std::string::npos ? "gptq_v2" : "gptq";
+    if (name == "gptq_v2" || (name == "gptq" && packing.find("gptqv2") != std::string::npos)) {
       base_.v1 = false;
     } else if (name == "gptq_p") {
       base_.v1 = false;
@@ -105,8 +130,20 @@ class GptqConfig final : public QuantizationConfig {
     rules_.push_back(r);
   }
 
+  void read_exception(const std::string& name, const Json& body) {
+    Exception e;
+    e.name = name;
+    e.bits = body.get("bits").int_or(0);
+    if (e.bits != 0 && e.bits < 16) check_bits(e.bits);
+    e.group_size = body.get("group_size").int_or(0);
+    if (e.group_size != 0) check_group(e.group_size);
+    if (const Json sym = body.get("sym"); !sym.is_null()) e.sym = sym.as_bool();
+    exceptions_.push_back(e);
+  }
+
   Settings base_;
   std::vector<Rule> rules_;
+  std::vector<Exception> exceptions_;
 };
 
 class PackedConfig final : public QuantizationConfig {
@@ -150,7 +187,7 @@ class PackedConfig final : public QuantizationConfig {
 }  // namespace
 
 bool claims_method(const std::string& m) {
-  return m == "gptq" || m == "auto-round" || m == "auto_round" || m == "autoround";
+  return m == "gptq" || m == "auto-round" || m == "auto_round" || m == "autoround" || m == "marlin";
 }
 
 std::unique_ptr<QuantizationConfig> make_config_from_options(const Json& options) {

@@ -6,7 +6,7 @@ namespace gptq {
 using namespace pluq;
 
 GroupedInt::GroupedInt(const LayerDesc& layer, const Device& device, const Settings& settings, const char* order_name)
-    : IntLinear(layer, device, kernel_tables()), settings_(settings), order_name_(order_name) {
+    : IntLinear(layer, device, cpu::int_tables()), settings_(settings), order_name_(order_name) {
   bits_ = settings.bits;
   group_size_ = settings.group_size;
   file_groups_ = shard::runs({0, layer.in_features}, group_size_).end;

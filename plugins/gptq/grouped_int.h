@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "gptq/kernels.h"
+#include "pluq/cpu/tables.hpp"
 #include "gptq/method.h"
 #include "pluq/cpu/int_linear.hpp"
 

@@ -16,6 +16,8 @@ class GptqFormat final : public Format {
   }
   ProbeResult probe(const ProbeRequest& r) override {
     const std::string method = r.quant_method.empty() ? r.quantization.get("method").string_or("") : r.quant_method;
+    const std::string packing = r.quantization.get("packing_format").string_or("");
+    if (packing.find("awq") != std::string::npos) return {0, "packing_format is '" + packing + "', not GPTQ's"};
     if (gptq::claims_method(method)) return {900, "quant_method is '" + method + "'"};
     if (ct::is_compressed_tensors(method)) return {500, "compressed-tensors, for its pack-quantized groups"};
     return {0, method.empty() ? "the checkpoint has no quantization config" : "quant_method is '" + method + "', not gptq or compressed-tensors"};

@@ -1,140 +1,96 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "w8a8/method.h"
 
-#include <cmath>
-
-#include "w8a8/kernels.h"
+#include "pluq/cpu/int_inputs.hpp"
+#include "pluq/cpu/tables.hpp"
+#include "pluq/scale_table.hpp"
 
 namespace w8a8 {
 namespace {
 
 using namespace pluq;
 
-enum class Inputs { kFloat, kToken, kTokenAsym, kStatic };
-
 class Int8Method final : public cpu::IntLinear {
  public:
-  Int8Method(const LayerDesc& layer, const Device& device, Inputs inputs)
-      : IntLinear(layer, device, kernel_tables()), inputs_(inputs), scale_dtype_(layer.tensors.at("weight_scale").dtype_id()),
-        scale_shape_(layer.tensors.at("weight_scale").shape()) {
-    if (!layer.whole()) throw unsupported("layer " + layer.name + ": split layers are not built yet");
+  // group_size: columns that share a scale, -1: all.
+  Int8Method(const LayerDesc& layer, const Device& device, int64_t group_size, cpu::IntInputs inputs)
+      : IntLinear(layer, device, cpu::int_tables()), table_(layer, layer.tensors.at("weight_scale"), group_size > 0 ? 1 : 0, group_size),
+        scale_dtype_(layer.tensors.at("weight_scale").dtype_id()), has_zeros_(layer.tensors.has("weight_zero_point")) {
     bits_ = 8;
-    num_groups_ = 1;
-    group_size_ = -1;
     zero_constant_ = 128;
-    const Tensor* zero = layer.tensors.find("input_zero_point");
-    has_zero_ = zero != nullptr;
-    if (has_zero_) zero_shape_ = zero->shape();
-    if (const Tensor* s = layer.tensors.find("input_scale")) {
-      input_dtype_ = s->dtype_id();
-      input_shape_ = s->shape();
-    } else if (inputs == Inputs::kStatic) {
-      throw invalid("layer " + layer.name + ": activations are static, but tensor 'input_scale' is missing");
+    zero_kind_ = has_zeros_ ? cpu::IntZeroKind::kInteger : cpu::IntZeroKind::kConstant;
+    column_begin_ = layer.in_begin;
+    if (table_.kind() == ScaleTable::Kind::kBlock) {
+      const shard::Range groups = shard::runs(shard::inputs(layer), group_size);
+      group_size_ = group_size;
+      group_begin_ = groups.begin;
+      num_groups_ = groups.size();
     }
-    if (layer.float_activations || inputs == Inputs::kFloat) {
-      // Nothing says how to round: exact digits, or int8 per 128 columns when speed is asked for.
-      const bool fast = !layer.exact && !layer.float_activations;
-      activation_ = fast ? cpu::IntActivation::kGroup : cpu::IntActivation::kExact;
-    } else {
-      activation_ = inputs == Inputs::kToken       ? cpu::IntActivation::kToken
-                    : inputs == Inputs::kTokenAsym ? cpu::IntActivation::kTokenAsym
-                                                   : cpu::IntActivation::kStatic;
-      sums_ = inputs == Inputs::kTokenAsym || (inputs == Inputs::kStatic && has_zero_);
+    if (has_zeros_) {
+      const Tensor& z = layer.tensors.at("weight_zero_point");
+      if (z.dtype_id() != PLUQ_DTYPE_I8 || z.shape() != layer.tensors.at("weight_scale").shape()) {
+        throw unsupported("layer " + layer.name + ": weight_zero_point is " + z.text() + "; I8 in the shape of weight_scale is built");
+      }
     }
+    choose_activation(inputs);
   }
 
   MethodInfo describe() const override {
-    static const char* const names[] = {"", " a8 token", " a8 token asym", " a8 static"};
     MethodInfo info;
-    info.scheme = std::string("int8 ") + (per_tensor() ? "tensor" : "channel") + names[static_cast<int>(inputs_)];
-    info.kernel = kernel_name();
-    ActivationScheme& a = info.activations;
-    switch (activation_) {
-      case cpu::IntActivation::kExact: info.arithmetic = PLUQ_ARITHMETIC_F32; break;
-      case cpu::IntActivation::kGroup: info.arithmetic = PLUQ_ARITHMETIC_INT8; break;
-      default:
-        info.arithmetic = PLUQ_ARITHMETIC_CHECKPOINT;
-        a.strategy = inputs_ == Inputs::kStatic ? PLUQ_STRATEGY_TENSOR : PLUQ_STRATEGY_TOKEN;
-        a.dtype_id = PLUQ_DTYPE_I8;
-        a.dynamic = inputs_ != Inputs::kStatic;
-        a.symmetric = !sums_;
-        a.divisor = inputs_ == Inputs::kTokenAsym ? 255 : 127;
-        if (inputs_ == Inputs::kStatic) a.static_scale_suffix = "input_scale";
-    }
-    info.error_bound = activation_ == cpu::IntActivation::kGroup ? 1.5e-2 : 1e-5;
-    info.bits_per_weight = 8 + 16.0 / static_cast<double>(layer().k());
+    info.scheme = "int8 " + table_.text() + (has_zeros_ ? " asym" : "");
+    describe_arithmetic(&info);
+    info.bits_per_weight = 8 + 16.0 * static_cast<double>(table_.count()) / static_cast<double>(layer().in_features * layer().out_features);
     return info;
   }
 
   std::vector<WeightSpec> create_weights() const override {
-    WeightSpec w, s;
-    w.suffix = "weight";
-    w.dtype_id = PLUQ_DTYPE_I8;
-    w.shape = {layer().out_features, layer().in_features};
-    w.input_dim = 1;
-    w.output_dim = 0;
-    s.suffix = "weight_scale";
-    s.dtype_id = scale_dtype_;
-    s.shape = per_tensor() ? scale_shape_ : std::vector<int64_t>{layer().out_features, 1};
-    if (scale_shape_.size() == 1 && !per_tensor()) s.shape = {layer().out_features};
-    s.sample = Sample::real(1e-3, 1e-2);
-    s.output_dim = per_tensor() ? -1 : 0;
-    std::vector<WeightSpec> out{w, s};
-    if (input_dtype_ != PLUQ_DTYPE_UNKNOWN) {
-      WeightSpec i;
-      i.suffix = "input_scale";
-      i.dtype_id = input_dtype_;
-      i.shape = input_shape_;
-      i.sample = Sample::real(0.01, 0.02);
-      out.push_back(i);
+    std::vector<WeightSpec> out{shard::spec("weight", PLUQ_DTYPE_I8, {layer().out_features, layer().in_features},
+                                            {shard::outputs(layer()), shard::inputs(layer())}),
+                                table_.spec(layer())};
+    out[0].input_dim = 1;
+    out[0].output_dim = 0;
+    out[1].sample = Sample::real(1e-3, 1e-2);
+    if (has_zeros_) {
+      out.push_back(out[1]);
+      out.back().suffix = "weight_zero_point";
+      out.back().dtype_id = PLUQ_DTYPE_I8;
+      out.back().sample = Sample::bits();
     }
-    if (has_zero_) {
-      WeightSpec z;
-      z.suffix = "input_zero_point";
-      z.dtype_id = PLUQ_DTYPE_I8;
-      z.shape = zero_shape_;
-      out.push_back(z);
-    }
+    out.insert(out.end(), input_specs().begin(), input_specs().end());
     return out;
   }
 
  protected:
   void settle(const Tensors& tensors) override {
-    const Tensor& s = tensors.at("weight_scale");
-    scale_type_ = narrow(s.dtype_id());
-    for (int64_t i = 0; i < s.elements(); ++i) {
-      if (!std::isfinite(s.real(i))) throw invalid(format("layer %s: weight_scale holds a value that is not finite at %lld", layer().name.c_str(), static_cast<long long>(i)));
-    }
-    if (activation_ == cpu::IntActivation::kStatic) {
-      static_scale_ = tensors.at("input_scale").real(0);
-      if (!(static_scale_ > 0) || !std::isfinite(static_scale_)) {
-        throw invalid(format("layer %s: input_scale is %g, expected a number above 0", layer().name.c_str(), static_cast<double>(static_scale_)));
-      }
-      if (has_zero_) static_zero_ = tensors.at("input_zero_point").load<int8_t>(0);
-    }
+    check_scales(tensors.at("weight_scale"));
+    scale_type_ = narrow(scale_dtype_);
+    settle_inputs(tensors);
   }
   void codes(const Tensors& tensors, int64_t n, uint8_t* out) const override {
-    const Tensor& w = tensors.at("weight");
-    for (int64_t k = 0; k < layer().in_features; ++k) {
-      out[k] = static_cast<uint8_t>(w.load<int8_t>(n * layer().in_features + k) + 128);
-    }
+    const int64_t k = layer().k();
+    const uint8_t* row = tensors.at("weight").data() + n * k;
+    for (int64_t i = 0; i < k; ++i) out[i] = static_cast<uint8_t>(row[i] ^ 0x80);
   }
-  float scale(const Tensors& tensors, int64_t n, int64_t) const override {
-    return tensors.at("weight_scale").real(per_tensor() ? 0 : n);
+  float scale(const Tensors& tensors, int64_t n, int64_t g) const override {
+    const Tensor& s = tensors.at("weight_scale");
+    return s.real(table_.index(layer(), s, n, first_column(g)));
   }
-  int zero(const Tensors&, int64_t, int64_t) const override { return 128; }
-  std::vector<int32_t> column_groups(const Tensors&) const override { return natural_groups(-1); }
+  int zero(const Tensors& tensors, int64_t n, int64_t g) const override {
+    if (!has_zeros_) return zero_constant_;
+    const Tensor& z = tensors.at("weight_zero_point");
+    return z.load<int8_t>(table_.index(layer(), z, n, first_column(g))) + 128;
+  }
+  std::vector<int32_t> column_groups(const Tensors&) const override { return natural_groups(group_size_); }
 
  private:
-  bool per_tensor() const {
-    int64_t n = 1;
-    for (const int64_t d : scale_shape_) n *= d;
-    return n == 1 && layer().out_features != 1;
+  // The first of the shard's columns that lies in its group g.
+  int64_t first_column(int64_t g) const {
+    return group_size_ < 0 ? 0 : std::max<int64_t>((group_begin_ + g) * group_size_ - column_begin_, 0);
   }
-  Inputs inputs_;
-  uint32_t scale_dtype_, input_dtype_ = PLUQ_DTYPE_UNKNOWN;
-  std::vector<int64_t> scale_shape_, input_shape_, zero_shape_;
-  bool has_zero_ = false;
+
+  ScaleTable table_;
+  uint32_t scale_dtype_;
+  bool has_zeros_;
 };
 
 }  // namespace
@@ -147,22 +103,23 @@ bool has_tensors(const LayerDesc& layer) {
 std::unique_ptr<LinearMethod> make_method(const LayerDesc& layer, const Device& device, const ct::QuantArgs& weights,
                                           const ct::QuantArgs* inputs) {
   if (weights.bits != 8 || weights.is_float) throw unsupported("weights of " + std::to_string(weights.bits) + " bits are not w8a8's");
-  if (!weights.symmetric) throw unsupported("asymmetric int8 weights are not built");
-  if (weights.strategy != ct::Strategy::kTensor && weights.strategy != ct::Strategy::kChannel) {
-    throw unsupported("strategy '" + weights.strategy_text + "' of int8 weights is not built; tensor and channel are");
+  if (!weights.symmetric && !layer.tensors.has("weight_zero_point")) {
+    throw invalid("layer " + layer.name + ": symmetric is false, but tensor 'weight_zero_point' is missing");
   }
-  Inputs in = Inputs::kFloat;
+  int64_t group_size = -1;
+  if (weights.strategy == ct::Strategy::kGroup) {
+    group_size = weights.group_size;
+    if (group_size < 1) throw invalid(format("group_size is %lld; accepted are -1 and whole numbers from 1", static_cast<long long>(group_size)));
+  } else if (weights.strategy != ct::Strategy::kTensor && weights.strategy != ct::Strategy::kChannel) {
+    throw unsupported("strategy '" + weights.strategy_text + "' of int8 weights is not built; tensor, channel and group are");
+  }
+  cpu::IntInputs in = cpu::IntInputs::kFloat;
   if (inputs != nullptr) {
-    if (inputs->bits != 8 || inputs->is_float) throw unsupported("int8 weights with other than int8 activations are not built");
-    if (inputs->dynamic) {
-      if (inputs->strategy != ct::Strategy::kToken) throw unsupported("dynamic activations of strategy '" + inputs->strategy_text + "' are not built; token is");
-      in = inputs->symmetric ? Inputs::kToken : Inputs::kTokenAsym;
-    } else {
-      if (inputs->strategy != ct::Strategy::kTensor) throw unsupported("static activations of strategy '" + inputs->strategy_text + "' are not built; tensor is");
-      in = Inputs::kStatic;
-    }
+    std::string why;
+    in = cpu::int8_inputs(*inputs, &why);
+    if (!why.empty()) throw unsupported("int8 weights: " + why);
   }
-  return std::make_unique<Int8Method>(layer, device, in);
+  return std::make_unique<Int8Method>(layer, device, group_size, in);
 }
 
 }  // namespace w8a8

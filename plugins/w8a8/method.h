@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// The linear method of format w8a8: int8 weights, W[n, k] = weight_scale[n] * weight[n, k], with int8 activations or
-// without. Tensors of compressed-tensors int-quantized:
-//   weight            I8 [N, K]        signed codes (held as code + 128 in the kernels)
-//   weight_scale      [N, 1] or [1]    BF16, F16 or F32
-//   input_scale       [1]              static activations
-//   input_zero_point  I8 [1]           static asymmetric activations
+// The linear method of format w8a8: int8 weights, W[n, k] = weight_scale * (weight[n, k] - weight_zero_point), with int8
+// activations or without. Tensors of compressed-tensors int-quantized and naive-quantized:
+//   weight             I8 [N, K]        signed codes (held as code + 128 in the kernels)
+//   weight_scale       [1], [N, 1] or [N, G] for groups of columns; one per part of a fused weight. BF16, F16 or F32
+//   weight_zero_point  I8, the shape of weight_scale; absent when symmetric
+//   input_scale        [1]              static activations
+//   input_zero_point   I8 [1]           static asymmetric activations
 // Activations x ~ s (q - z): per token symmetric (s = max|x| / 127), per token asymmetric
 // (s = (max(x, 0) - min(x, 0)) / 255, z = clamp(rne(-128 - min / s))), or static.
 #pragma once

@@ -1,5 +1,5 @@
 # pluq_add_plugin(NAME SOURCES a.cc kernels_portable.cc kernels_avx2.cc kernels_avx512.cc [CUDA_SOURCES x.cu]
-#                 [LIBS target...])
+#                 [KERNELS int float] [LIBS target...])
 #
 # A format plugin: NAME.so, exporting nothing but the entry symbol and needing nothing but the C library. Flags follow
 # the file's name:
@@ -7,30 +7,16 @@
 #   *_avx512.cc      AVX-512 F BW VL DQ     *_avx512vnni.cc  + VNNI     *_avx512bf16.cc  + BF16
 #   any other        plain x86-64: everything that runs before the host has told the CPU's features
 # Kernel files are compiled with -O3 and without contraction of a*b+c, so that bits do not depend on the compiler's mood.
+# KERNELS links the SDK's own kernel families for every instruction set (pluq/cpu/tables.hpp gives their tables); each
+# family is compiled once per build.
 # CUDA_SOURCES are compiled when PLUQ_CUDA allows it and nvcc is there; PLUQ_HAS_CUDA is 1 or 0 in all sources.
 include_guard(GLOBAL)
 
-function(pluq_add_plugin name)
-  cmake_parse_arguments(ARG "" "" "SOURCES;CUDA_SOURCES;LIBS" ${ARGN})
-  add_library(${name} MODULE ${ARG_SOURCES})
-  target_link_libraries(${name} PRIVATE pluq::sdk ${ARG_LIBS})
-  target_compile_features(${name} PRIVATE cxx_std_17)
-  set_target_properties(${name} PROPERTIES
-    PREFIX "" SUFFIX ".so" OUTPUT_NAME ${name}
-    CXX_VISIBILITY_PRESET hidden C_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON
-    INTERPROCEDURAL_OPTIMIZATION OFF SKIP_BUILD_RPATH ON SKIP_INSTALL_RPATH ON
-    LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/lib/pluq/plugins)
-  target_link_options(${name} PRIVATE
-    -Wl,--version-script=${CMAKE_CURRENT_FUNCTION_LIST_DIR}/pluq_plugin.map -Wl,--exclude-libs,ALL -Wl,-z,noexecstack
-    -Wl,-z,relro -Wl,-z,now)
-  set_property(TARGET ${name} APPEND PROPERTY LINK_DEPENDS ${CMAKE_CURRENT_FUNCTION_LIST_DIR}/pluq_plugin.map)
-  if(NOT PLUQ_SANITIZE)
-    target_link_options(${name} PRIVATE $<$<LINK_LANGUAGE:CXX>:-static-libstdc++> -static-libgcc -Wl,-z,defs)
-  endif()
-
+# Sets the flags that a kernel file's name asks for.
+function(pluq_kernel_flags)
   set(avx2 -march=haswell -mtune=znver3)
   set(avx512 ${avx2} -mavx512f -mavx512bw -mavx512vl -mavx512dq)
-  foreach(source IN LISTS ARG_SOURCES)
+  foreach(source IN LISTS ARGN)
     set(flags "")
     if(source MATCHES "_portable\\.cc$")
       set(flags -march=x86-64-v2)
@@ -49,6 +35,53 @@ function(pluq_add_plugin name)
       endif()
       set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS "${flags};-ffp-contract=off")
     endif()
+  endforeach()
+endfunction()
+
+# pluq_kernels(OUT FAMILY): OUT = the object library with the kernels of a family, made where it is first asked for.
+function(pluq_kernels out family)
+  set(${out} pluq_${family}_kernels PARENT_SCOPE)
+  if(TARGET pluq_${family}_kernels)
+    return()
+  endif()
+  set(sources "")
+  foreach(isa IN ITEMS portable avx2 avx512)
+    set(source ${CMAKE_CURRENT_FUNCTION_LIST_DIR}/kernels/${family}_gemm_${isa}.cc)
+    if(NOT EXISTS ${source})
+      message(FATAL_ERROR "KERNELS ${family}: there is no ${source}; the families are int and float")
+    endif()
+    list(APPEND sources ${source})
+  endforeach()
+  pluq_kernel_flags(${sources})
+  add_library(pluq_${family}_kernels OBJECT ${sources})
+  target_link_libraries(pluq_${family}_kernels PRIVATE pluq::sdk)
+  target_compile_features(pluq_${family}_kernels PRIVATE cxx_std_17)
+  set_target_properties(pluq_${family}_kernels PROPERTIES POSITION_INDEPENDENT_CODE ON CXX_VISIBILITY_PRESET hidden
+    VISIBILITY_INLINES_HIDDEN ON INTERPROCEDURAL_OPTIMIZATION OFF)
+endfunction()
+
+function(pluq_add_plugin name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;CUDA_SOURCES;KERNELS;LIBS" ${ARGN})
+  add_library(${name} MODULE ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE pluq::sdk ${ARG_LIBS})
+  target_compile_features(${name} PRIVATE cxx_std_17)
+  set_target_properties(${name} PROPERTIES
+    PREFIX "" SUFFIX ".so" OUTPUT_NAME ${name}
+    CXX_VISIBILITY_PRESET hidden C_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON
+    INTERPROCEDURAL_OPTIMIZATION OFF SKIP_BUILD_RPATH ON SKIP_INSTALL_RPATH ON
+    LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/lib/pluq/plugins)
+  target_link_options(${name} PRIVATE
+    -Wl,--version-script=${CMAKE_CURRENT_FUNCTION_LIST_DIR}/pluq_plugin.map -Wl,--exclude-libs,ALL -Wl,-z,noexecstack
+    -Wl,-z,relro -Wl,-z,now)
+  set_property(TARGET ${name} APPEND PROPERTY LINK_DEPENDS ${CMAKE_CURRENT_FUNCTION_LIST_DIR}/pluq_plugin.map)
+  if(NOT PLUQ_SANITIZE)
+    target_link_options(${name} PRIVATE $<$<LINK_LANGUAGE:CXX>:-static-libstdc++> -static-libgcc -Wl,-z,defs)
+  endif()
+
+  pluq_kernel_flags(${ARG_SOURCES})
+  foreach(family IN LISTS ARG_KERNELS)
+    pluq_kernels(objects ${family})
+    target_sources(${name} PRIVATE $<TARGET_OBJECTS:${objects}>)
   endforeach()
 
   set(has_cuda 0)

@@ -19,7 +19,7 @@ def includes(path):
             yield number, found.group(1), found.group(2)
 
 
-for area in ('sdk/include', 'plugins', 'core'):
+for area in ('sdk/include', 'sdk/cmake', 'plugins', 'core'):
     for folder, _, names in os.walk(os.path.join(top, area)):
         for name in names:
             if not name.endswith(('.h', '.hpp', '.cc', '.c', '.inl')):

@@ -53,7 +53,7 @@ class FloatLinear : public LinearMethod {
   }
 
   uint64_t workspace(int64_t max_tokens, int n_workers) const override {
-    return static_cast<uint64_t>(float_workspace_bytes(weights_, max_tokens, input_.round, n_workers));
+    return bounded_bytes(max_tokens) + static_cast<uint64_t>(float_workspace_bytes(weights_, max_tokens, input_.round, n_workers));
   }
 
   void apply(const Exec& exec, const Activation& x, const float* bias, const Output& y) const override {
@@ -65,12 +65,22 @@ class FloatLinear : public LinearMethod {
     out.y = y.data;
     out.ldy = y.ld;
     out.bias = bias;
+    uint8_t* const space = exec.workspace() + bounded_bytes(x.m);
+    auto* const bounded = reinterpret_cast<float*>(exec.workspace());
+    if (input_bound_ > 0) {
+      in.x = bounded;
+      in.ldx = x.k;
+    }
     exec.region([&](int worker, int workers) {
-      if (in.round != FloatRound::kNone) {
-        kernels_->round(&weights_, &in, exec.workspace(), worker, workers);
+      if (input_bound_ > 0) {
+        bound_rows(x, share(x.m, worker, workers), bounded);
         exec.barrier(worker, workers);
       }
-      kernels_->gemm(&weights_, &in, &out, exec.workspace(), worker, workers);
+      if (in.round != FloatRound::kNone) {
+        kernels_->round(&weights_, &in, space, worker, workers);
+        exec.barrier(worker, workers);
+      }
+      kernels_->gemm(&weights_, &in, &out, space, worker, workers);
     });
   }
 
@@ -83,8 +93,22 @@ class FloatLinear : public LinearMethod {
   FloatWeights weights_;
   FloatInput input_;            // rounding only
   std::vector<float> scales_;
+  // Before rounding, x is clamped to +-input_bound_; 0: it is not. A scale of min(max|x|, bound) / 448 with saturating
+  // codes is the same thing.
+  float input_bound_ = 0;
 
  private:
+  uint64_t bounded_bytes(int64_t m) const {
+    return input_bound_ > 0 ? static_cast<uint64_t>(float_align(m * weights_.k * 4)) : 0;
+  }
+  void bound_rows(const Activation& x, Share rows, float* out) const {
+    for (int64_t m = rows.begin; m < rows.end; ++m) {
+      for (int64_t k = 0; k < x.k; ++k) {
+        const float v = x.data[m * x.ld + k];
+        out[m * x.k + k] = v > input_bound_ ? input_bound_ : v < -input_bound_ ? -input_bound_ : v;
+      }
+    }
+  }
   const FloatKernels* kernels_;
 };
 
