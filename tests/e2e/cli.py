@@ -177,12 +177,13 @@ open(f'{work}/bad.jinja', 'w').write('{{ messages[0].content }}\n{{ missing.x }}
 r = talk('hello\n', '--chat-template', f'{work}/bad.jinja')
 check('chat: a wrong template', r.returncode == 3 and "bad.jinja: line 2: 'missing' is undefined" in r.stderr, r.stderr)
 
-r = run('explain', '--config', yaml, '--threads', 1, '--json')
+open(f'{work}/explain.yaml', 'w').write(f'model: {tiny}\nlayers:\n  - {{match: "*.v_proj", format: dense}}\n')
+r = run('explain', '--config', f'{work}/explain.yaml', '--threads', 1, '--json')
 e = json.loads(r.stdout or '{}')
 said = {s['name']: s for s in e.get('settings', [])}
 why = {l['name']: l['decided_by'] for l in e.get('layers', [])}
 check('explain: settings', said.get('threads', {}).get('source') == '--threads' and said.get('compute', {}).get('value') == 'fast' and said.get('kv_cache', {}).get('value') in ('f16', 'f32'), r.stderr)
-check('explain: rules', 'run.yaml:5:' in why.get('model.layers.0.self_attn.v_proj', '') and 'the tensors in the file' in why.get('model.layers.1.mlp.up_proj', ''), why)
+check('explain: rules', 'explain.yaml:3:' in why.get('model.layers.0.self_attn.v_proj', '') and 'the tensors in the file' in why.get('model.layers.1.mlp.up_proj', ''), r.stderr or why)
 
 
 def model(name, change=None, config=None, base=tiny):
