@@ -32,4 +32,6 @@ void stop_if_interrupted() {
   if (flag) throw Error(ErrorKind::kInterrupted, "interrupted");
 }
 
+void clear_interrupt() { flag = false; }
+
 }  // namespace pluq::cli

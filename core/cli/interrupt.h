@@ -14,4 +14,7 @@ const std::atomic<bool>& interrupted();
 // Throws Error(kInterrupted) after a signal.
 void stop_if_interrupted();
 
+// Forgets a Ctrl-C that has been dealt with (a stopped answer), so that the next one counts as the first.
+void clear_interrupt();
+
 }  // namespace pluq::cli

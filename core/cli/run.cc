@@ -6,6 +6,7 @@
 #include <cstdio>
 
 #include "base/error.h"
+#include "cli/chat.h"
 #include "cli/common.h"
 #include "cli/interrupt.h"
 #include "cli/model_flags.h"
@@ -18,6 +19,7 @@ struct Flags {
   std::string model;
   TextFlags text;
   bool chat = false;
+  ChatFlags chat_flags;
   int64_t tokens = -1, seed = -1, top_k = -1;
   double temperature = -1, top_p = -1, min_p = -1, repeat_penalty = -1;
   std::vector<std::string> stop;
@@ -46,8 +48,17 @@ GenerateRequest make_request(const Flags& f, const OpenModel& open) {
   return request;
 }
 
+void run_chat(const Flags& f, const CommonFlags& common) {
+  if (common.json) fail_usage("--json: a conversation is text; use run -p TEXT --json for one answer");
+  ChatFlags flags = f.chat_flags;
+  flags.quiet = common.quiet;
+  if (f.text.given()) flags.first = f.text.read();
+  const OpenModel open = open_model(common, f.model);
+  chat(open, make_request(f, open), flags);
+}
+
 void run(const Flags& f, const CommonFlags& common) {
-  if (f.chat) fail_usage("--chat: not built yet");
+  if (f.chat) return run_chat(f, common);
   const std::string prompt = f.text.read();
   OpenModel open = open_model(common, f.model);
   GenerateRequest request = make_request(f, open);
@@ -87,6 +98,7 @@ Verb add_run(CLI::App& app, CommonFlags& common) {
   verb->footer("Examples:\n"
                "  pluq run ./model -p \"The capital of France is\"\n"
                "  pluq run ./model -f prompt.txt -n 64 --temperature 0.7 --top-p 0.9 --seed 1\n"
+               "  pluq run ./model --chat --system \"Be brief.\"\n"
                "  pluq run --config run.yaml -p \"Once\" --json");
   static Flags f;
   verb->add_option("MODEL", f.model, "Model directory or .gguf file (or `model` of --config)");
@@ -101,7 +113,10 @@ Verb add_run(CLI::App& app, CommonFlags& common) {
       ->check(CLI::PositiveNumber)->type_name("R");
   verb->add_option("--seed", f.seed, "Seed of the sampling (default 0)")->check(CLI::NonNegativeNumber)->type_name("S");
   verb->add_option("--stop", f.stop, "End before this text (repeatable)")->type_name("TEXT")->allow_extra_args(false);
-  verb->add_flag("--chat", f.chat)->group("");
+  CLI::Option* chat = verb->add_flag("--chat", f.chat, "Converse, with the model's chat template; messages from stdin (-p: the first)");
+  verb->add_option("--system", f.chat_flags.system, "System message of --chat")->type_name("TEXT")->needs(chat);
+  verb->add_option("--chat-template", f.chat_flags.template_file, "Jinja template for --chat instead of the model's own")
+      ->type_name("FILE")->needs(chat);
   add_common_flags(*verb, common);
   return {verb, [&common] { run(f, common); }};
 }

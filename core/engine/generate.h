@@ -18,6 +18,7 @@ namespace pluq {
 
 struct GenerateRequest {
   std::vector<int32_t> prompt_ids;
+  int64_t cached_tokens = 0;  // the first of prompt_ids, which the session already holds; fewer than all
   int64_t max_new_tokens = 256;
   SamplingOptions sampling;
   std::vector<std::string> stop;    // stop strings; the text ends before them
@@ -39,7 +40,7 @@ struct GenerateResult {
   Phase prefill, decode;
 };
 
-// Runs the request on an empty session. Throws Error(kInput) when the prompt does not fit the context.
+// Runs the request on a session that holds exactly its cached tokens. Throws Error(kInput) when the prompt does not fit the context.
 GenerateResult generate(Session& session, const Tokenizer& tokenizer, const GenerateRequest& request);
 
 }  // namespace pluq

@@ -72,6 +72,8 @@ void Session::all_logits(std::span<const int32_t> ids,
   }
 }
 
+void Session::rewind(int64_t length) { length_ = std::clamp<int64_t>(length, 0, length_); }
+
 void Session::clear() {
   cache_.clear();
   length_ = 0;

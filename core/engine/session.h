@@ -40,6 +40,8 @@ class Session {
   int64_t length() const { return length_; }
   int64_t context() const { return context_; }
   void clear();
+  // Forgets all but the first `length` tokens.
+  void rewind(int64_t length);
   const Model& model() const { return *model_; }
   const KvCache& cache() const { return cache_; }
 

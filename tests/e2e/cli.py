@@ -150,6 +150,42 @@ check('eval: no distance to itself', same['kl_mean'] == 0 and same['top1_agreeme
 check('eval: hash of the text', same['text_sha256'] == hashlib.sha256(open(text, 'rb').read()).hexdigest())
 
 
+# chat: the answers are those of `run` on the text that the template makes, and only new tokens are run through the model.
+talker = f'{work}/talker'
+shutil.copytree(tiny, talker)
+first = json.loads(run('tokenize', tiny, '-p', 'x', '--json').stdout)['ids'][0]
+bos_text = json.loads(run('tokenize', tiny, '--decode', '--ids', first, '--json').stdout)['text']
+open(f'{talker}/tokenizer_config.json', 'w').write(json.dumps({'bos_token': {'content': bos_text}, 'chat_template':
+    '{{ bos_token }}{% for m in messages %}[{{ m.role }}] {{ m.content }} {% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}'}))
+
+
+def talk(text, *flags):
+    return subprocess.run([pluq, 'run', talker, '--chat', '-n', '6', '--temperature', '0', '--compute', 'exact', *flags], input=text, capture_output=True, text=True)
+
+
+def plain(text):
+    return json.loads(run('run', tiny, '-p', text, '-n', 6, '--temperature', 0, '--compute', 'exact', '--json').stdout)['text']
+
+
+r = talk('hello\n/clear\nhello\n/nosuch\n/exit\nnever\n')
+one = plain('[user] hello [assistant]')
+check('chat: answers', r.returncode == 0 and r.stdout == f'{one}\n{one}\n', (r.stdout, one, r.stderr))
+check('chat: the cache is kept', '[1 tokens read' in r.stderr and "no command '/nosuch'" in r.stderr, r.stderr)
+r = talk('', '--system', 'Be brief.', '-p', 'hello')
+check('chat: system message', r.stdout == plain('[system] Be brief. [user] hello [assistant]') + '\n', (r.stdout, r.stderr))
+open(f'{work}/bad.jinja', 'w').write('{{ messages[0].content }}\n{{ missing.x }}')
+r = talk('hello\n', '--chat-template', f'{work}/bad.jinja')
+check('chat: a wrong template', r.returncode == 3 and "bad.jinja: line 2: 'missing' is undefined" in r.stderr, r.stderr)
+
+open(f'{work}/explain.yaml', 'w').write(f'model: {tiny}\nlayers:\n  - {{match: "*.v_proj", format: dense}}\n')
+r = run('explain', '--config', f'{work}/explain.yaml', '--threads', 1, '--json')
+e = json.loads(r.stdout or '{}')
+said = {s['name']: s for s in e.get('settings', [])}
+why = {l['name']: l['decided_by'] for l in e.get('layers', [])}
+check('explain: settings', said.get('threads', {}).get('source') == '--threads' and said.get('compute', {}).get('value') == 'fast' and said.get('kv_cache', {}).get('value') in ('f16', 'f32'), r.stderr)
+check('explain: rules', 'explain.yaml:3:' in why.get('model.layers.0.self_attn.v_proj', '') and 'the tensors in the file' in why.get('model.layers.1.mlp.up_proj', ''), r.stderr or why)
+
+
 def model(name, change=None, config=None, base=tiny):
     """A copy of a model with its safetensors header or config changed."""
     out = f'{work}/bad-{name}'
@@ -231,7 +267,9 @@ wrong = [
     (2, ['run', tiny, '-p', 'x', '--device', 'cuda'], ['not built']),
     (2, ['run', tiny, '-p', 'x', '--device', 'tpu'], ['accepted are cpu']),
     (2, ['run', tiny, '-p', 'x', '--kv-cache', 'fp8_e4m3'], ['not built yet']),
-    (2, ['run', tiny, '-p', 'x', '--chat'], ['not built yet']),
+    (3, ['run', tiny, '-p', 'x', '--chat'], ['no chat template', 'chat_template.jinja', '--chat-template']),
+    (2, ['run', tiny, '-p', 'x', '--chat', '--json'], ['--json']),
+    (2, ['run', tiny, '-p', 'x', '--system', 'y'], ['--chat']),
     (2, ['eval', tiny], ['--text is required']),
     (2, ['eval', tiny, '--text', text, '--protocol', 'bos-1'], ["'bos-1'", 'bos-N', 'raw-N']),
     (3, ['eval', tiny, '--text', f'{work}/short.txt', '--protocol', 'bos-128'], ['fewer than one window']),
@@ -265,7 +303,7 @@ r = subprocess.run([f'{only}/bin/pluq', 'logits', gptq, *logit], capture_output=
 check('a removed plugin', r.returncode == 4 and "quant_method 'gptq'" in r.stderr and f'{only}/lib/pluq/plugins' in r.stderr, r.stderr)
 r = subprocess.run([f'{only}/bin/pluq', 'logits', tiny, *logit], capture_output=True, text=True)
 check('a removed plugin changes nothing else', r.returncode == 0, r.stderr)
-for verb in 'run logits layer tokenize eval inspect quantize import plugins bench bench-linear doctor completion'.split():
+for verb in 'run logits layer tokenize eval inspect explain quantize import plugins bench bench-linear doctor completion'.split():
     r = run(verb, '--help')
     check(f'{verb} --help', r.returncode == 0 and 'Example' in r.stdout and 'not built' not in r.stdout)
 b = run('bench-linear', '--format', 'gptq', '--n', 256, '--k', 256, '--m', '1,4', '--group', 64, '--repeat', 1, '--json')
