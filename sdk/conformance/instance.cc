@@ -97,7 +97,8 @@ Instance::Instance(const Case& layer, const Setting& setting, const Shard* shard
     const int32_t code = status == nullptr ? PLUQ_STATUS_UNSUPPORTED : host_table().status_code(status);
     const std::string words = status == nullptr ? why : take_text(status);
     config_.api->destroy(config_.self);
-    if (code == PLUQ_STATUS_UNSUPPORTED && choice.verdict != PLUQ_VERDICT_NOT_MINE && !words.empty()) {
+    const bool refuses = status != nullptr || choice.verdict == PLUQ_VERDICT_UNSUPPORTED;
+    if (code == PLUQ_STATUS_UNSUPPORTED && refuses && !words.empty()) {
       throw Skip(text() + ": " + words);
     }
     fail_test("{}: does not take its own layer (verdict {}): {}", text(), choice.verdict, words);
