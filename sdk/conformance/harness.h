@@ -53,6 +53,13 @@ std::vector<Test> memory_tests();
 std::vector<Test> concurrency_tests();
 std::vector<Test> fuzz_tests();
 
+// Runs one test in a forked child under limits; a fault, an exit and a time-out become a failure that says so.
+struct Outcome {
+  std::string status, text;  // as in Result
+  bool timed_out = false;
+};
+Outcome run_isolated(const Test& test, const Subject& subject, double time_limit);
+
 // Notes what comes next. Shared with the parent process.
 void set_step_buffer(char* buffer, size_t size);
 void step_text(const std::string& text);

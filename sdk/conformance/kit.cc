@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -73,7 +74,8 @@ void limit(double seconds) {
   set(RLIMIT_FSIZE, rlim_t{64} << 20);
 }
 
-void wait_for(pid_t child, const Test& test, double time_limit, Shared* shared) {
+// True when the child had to be stopped.
+bool wait_for(pid_t child, const Test& test, double time_limit, Shared* shared) {
   const auto fail = [&](const std::string& text) {
     std::strncpy(shared->status, "fail", sizeof shared->status - 1);
     const std::string all = shared->step[0] == 0 ? text : text + " while: " + shared->step;
@@ -87,41 +89,32 @@ void wait_for(pid_t child, const Test& test, double time_limit, Shared* shared) 
     if (std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() > time_limit) {
       ::kill(-child, SIGKILL);
       ::waitpid(child, &status, 0);
-      return fail(fmt::format("did not end within {:.0f} s", time_limit));
+      fail(fmt::format("did not end within {:.0f} s", time_limit));
+      return true;
     }
     ::usleep(pause);
   }
   ::kill(-child, SIGKILL);  // whatever it has started
-  if (WIFSIGNALED(status)) return fail(fmt::format("died of {}", ::strsignal(WTERMSIG(status))));
-  if (WEXITSTATUS(status) != 0 || shared->status[0] == 0) {
+  if (WIFSIGNALED(status)) {
+    fail(fmt::format("died of {}", ::strsignal(WTERMSIG(status))));
+  } else if (WEXITSTATUS(status) != 0 || shared->status[0] == 0) {
     fail(fmt::format("{}.{} ended its process with exit code {}", test.group, test.name, WEXITSTATUS(status)));
   }
+  return false;
 }
 
-Result run_test(const Test& test, const Subject& subject, const Options& options) {
-  auto* shared = static_cast<Shared*>(
-      ::mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
-  if (shared == MAP_FAILED) fail(ErrorKind::kFailed, "no memory for the result of a test");
-  const auto start = std::chrono::steady_clock::now();
+Shared* share() {
+  void* p = ::mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  if (p == MAP_FAILED) fail(ErrorKind::kFailed, "no memory for the result of a test");
+  return static_cast<Shared*>(p);
+}
+
+Outcome run_here(const Test& test, const Subject& subject) {
+  Shared* const shared = share();
   set_step_buffer(shared->step, kStepBytes);
-  if (options.in_process) {
-    run_one(test, subject, shared);
-  } else {
-    std::fflush(nullptr);
-    const pid_t child = ::fork();
-    if (child < 0) fail(ErrorKind::kFailed, "cannot start a process: {}", std::strerror(errno));
-    if (child == 0) {
-      ::setpgid(0, 0);
-      limit(options.time_limit);
-      run_one(test, subject, shared);
-      ::_exit(0);
-    }
-    ::setpgid(child, child);
-    wait_for(child, test, options.time_limit, shared);
-  }
+  run_one(test, subject, shared);
   set_step_buffer(nullptr, 0);
-  Result out{test.group, test.name, shared->status, printable(shared->text, 4000),
-             std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count()};
+  Outcome out{shared->status, printable(shared->text, 4000), false};
   ::munmap(shared, sizeof *shared);
   return out;
 }
@@ -138,6 +131,31 @@ std::string hash(std::span<const std::byte> bytes) {
 }
 
 }  // namespace
+
+Outcome run_isolated(const Test& test, const Subject& subject, double time_limit) {
+  Shared* const shared = share();
+  std::fflush(nullptr);
+  const pid_t child = ::fork();
+  if (child < 0) {
+    ::munmap(shared, sizeof *shared);
+    fail(ErrorKind::kFailed, "cannot start a process: {}", std::strerror(errno));
+  }
+  if (child == 0) {
+    ::setpgid(0, 0);
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    limit(time_limit);
+    set_step_buffer(shared->step, kStepBytes);
+    run_one(test, subject, shared);
+    ::_exit(0);
+  }
+  ::setpgid(child, child);
+  Outcome out;
+  out.timed_out = wait_for(child, test, time_limit, shared);
+  out.status = shared->status;
+  out.text = printable(shared->text, 4000);
+  ::munmap(shared, sizeof *shared);
+  return out;
+}
 
 int Report::count(const std::string& status) const {
   int n = 0;
@@ -190,7 +208,10 @@ Report check_plugin(const Options& options, const std::function<void(const Resul
   for (const Test& test : all_tests()) {
     const std::string full = std::string(test.group) + "." + test.name;
     if (!options.filter.empty() && full.find(options.filter) == std::string::npos) continue;
-    add(run_test(test, subject, options));
+    const auto start = std::chrono::steady_clock::now();
+    const Outcome o = options.in_process ? run_here(test, subject) : run_isolated(test, subject, options.time_limit);
+    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
+    add({test.group, test.name, o.status, o.text, took.count()});
   }
   if (report.results.empty()) fail_usage("--only {}: no test has this in its name", printable(options.filter));
   return report;
