@@ -142,7 +142,7 @@ void forward(pluq_linear& l, const float* x, int64_t ldx, int64_t m, float* y, i
     }
   };
   if (l.engine->parallel != nullptr) {
-    const CallerExec exec(*l.engine, l.workspace);
+    CallerExec exec(*l.engine, l.workspace);
     run(&exec.exec);
   } else {
     const HostExec exec(*l.engine->pool, -1, {l.workspace.data(), l.workspace.size()}, &host_table());

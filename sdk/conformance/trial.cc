@@ -88,6 +88,7 @@ std::string run_trial(const Subject& s) {
     }
     for (const Case& c : make_cases(plugin, i, pool, 64, 256, s.seed, false)) {
       golden(c, pool, s.seed);
+      expect(threads_of_process() == 1, "keeps {} threads of its own running", threads_of_process() - 1);
       const auto live = [&] {
         Instance in(c, best_setting(1));
         std::string why;
@@ -100,7 +101,6 @@ std::string run_trial(const Subject& s) {
       expect(after <= before + 16384, "{}: leaks: 50 lives of a method leave {} bytes behind", c.label, after - before);
     }
   }
-  expect(threads_of_process() == 1, "keeps {} threads of its own running", threads_of_process() - 1);
   return "fine";
 }
 

@@ -98,7 +98,7 @@ class ZooMethod final : public pluq::LinearMethod {
     if (has("apply_throws")) throw 42;
     if (has("apply_recurses")) misbehave(exec, x, y);
     if (has("writes_past_output")) y.data[(y.m - 1) * y.ld + y.n] = 0;
-    if (has("reads_past_input")) sink_value = static_cast<int>(x.data[(x.m - 1) * x.ld + x.k + 4096]);
+    if (has("reads_past_input")) sink_value = static_cast<int>(x.data[(x.m - 1) * x.ld + x.k]);
     if (has("writes_past_workspace")) exec.workspace()[exec.workspace_bytes()] = 1;
     if (has("lies_about_workspace")) exec.workspace()[4096] = 1;
     if (has("writes_to_buffer_in_apply")) buffer_[0] = 1;
