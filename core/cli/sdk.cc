@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // pluq sdk new NAME: writes a complete plugin that builds against the installed SDK. The files are those of
 // sdk/template, built into the program.
+#include <boost/json/array.hpp>
+#include <boost/json/object.hpp>
+
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
@@ -35,7 +38,7 @@ std::string filled(std::string_view text, const std::string& name, const std::st
   return out;
 }
 
-void sdk_new(const Flags& f) {
+void sdk_new(const Flags& f, const CommonFlags& common) {
   check_name(f.name);
   if (f.cuda) fail_usage("pluq sdk new --cuda: not built yet; without it the plugin has CPU code only");
   const fs::path dir = f.dir.empty() ? fs::path(f.name) : fs::path(f.dir);
@@ -57,6 +60,13 @@ void sdk_new(const Flags& f) {
     if (made) fs::remove(dir, ec);
     throw;
   }
+  if (common.json) {
+    boost::json::array names;
+    for (const auto& [name, text] : files) names.push_back(boost::json::string(name));
+    print_json(boost::json::object{{"directory", dir.string()}, {"files", std::move(names)}});
+    return;
+  }
+  if (common.quiet) return;
   fmt::print("{}: a format in one file. Build it, test it, use it:\n"
              "  cmake -S {} -B {}/build -DCMAKE_PREFIX_PATH={} && cmake --build {}/build\n"
              "  pluq plugins check {}/build/lib/pluq/plugins/{}.so\n"
@@ -76,7 +86,7 @@ Verb add_sdk(CLI::App& app, CommonFlags& common) {
   create->add_option("--dir", f.dir, "Directory to write to (default ./NAME)")->type_name("DIR");
   create->add_flag("--cuda", f.cuda, "")->group("");
   add_common_flags(*create, common);
-  return {verb, [] { sdk_new(f); }};
+  return {verb, [&common] { sdk_new(f, common); }};
 }
 
 }  // namespace pluq::cli

@@ -17,9 +17,9 @@ constexpr float kUntouched = -12345.0F;
 
 // x and y with gaps between rows, exactly as many bytes as the last row needs, between inaccessible pages.
 struct Matrices {
-  Matrices(const std::vector<float>& values, int64_t m, int64_t k, int64_t n, int64_t gap)
-      : ldx(k + gap), ldy(n + 2 * gap), x(static_cast<size_t>(m == 0 ? 0 : (m - 1) * ldx + k) * 4, 4),
-        y(static_cast<size_t>(m == 0 ? 0 : (m - 1) * ldy + n) * 4, 4), m(m), n(n) {
+  Matrices(const std::vector<float>& values, int64_t rows, int64_t k, int64_t columns, int64_t gap)
+      : ldx(k + gap), ldy(columns + 2 * gap), x(static_cast<size_t>(rows == 0 ? 0 : (rows - 1) * ldx + k) * 4, 4),
+        y(static_cast<size_t>(rows == 0 ? 0 : (rows - 1) * ldy + columns) * 4, 4), m(rows), n(columns) {
     std::fill_n(x.as<float>(), x.size() / 4, std::numeric_limits<float>::quiet_NaN());
     for (int64_t i = 0; i < m; ++i) std::copy_n(values.data() + i * k, k, x.as<float>() + i * ldx);
     x.read_only();

@@ -7,6 +7,7 @@ source=$1 build=$2 model=$3
 shift 3
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+export XDG_CACHE_HOME=$work/cache  # verdicts of trials
 before=$(sha256sum "$build/bin/pluq" "$build"/lib/pluq/plugins/*.so)
 cmake --install "$build" --prefix "$work/pluq" > /dev/null
 pluq=$work/pluq/bin/pluq
