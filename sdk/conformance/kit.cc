@@ -22,6 +22,12 @@
 #include "base/file.h"
 #include "conformance/harness.h"
 
+#if defined(__has_feature)
+#define PLUQ_KIT_SANITIZED (__has_feature(address_sanitizer) || __has_feature(thread_sanitizer))
+#else
+#define PLUQ_KIT_SANITIZED 0
+#endif
+
 namespace pluq::conformance {
 namespace {
 
@@ -70,7 +76,9 @@ void limit(double seconds) {
   };
   set(RLIMIT_CORE, 0);
   set(RLIMIT_CPU, static_cast<rlim_t>(seconds * 4) + 2);
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && !PLUQ_KIT_SANITIZED
   set(RLIMIT_AS, rlim_t{16} << 30);
+#endif
   set(RLIMIT_FSIZE, rlim_t{64} << 20);
 }
 

@@ -186,10 +186,16 @@ TEST(Compatibility, UnknownDevicesKindsAndDtypes) {
         choice.struct_size = sizeof choice;
         choice.reason = {reason, sizeof reason, 0};
         pluq_status* status = config.api->get_quant_method(config.self, &d, short_device.as<pluq_device>(), &choice);
-        if (status != nullptr) EXPECT_NE(take_text(status), "") << what;
-        else if (choice.verdict == PLUQ_VERDICT_USE) choice.method.api->destroy(choice.method.self);
-        else EXPECT_GT(choice.reason.size, 0u) << what;
-        if (what == 3) EXPECT_EQ(choice.verdict, PLUQ_VERDICT_USE) << "a shorter pluq_device is not taken";
+        if (status != nullptr) {
+          EXPECT_NE(take_text(status), "") << what;
+        } else if (choice.verdict == PLUQ_VERDICT_USE) {
+          choice.method.api->destroy(choice.method.self);
+        } else {
+          EXPECT_GT(choice.reason.size, 0u) << what;
+        }
+        if (what == 3) {
+          EXPECT_EQ(choice.verdict, PLUQ_VERDICT_USE) << "a shorter pluq_device is not taken";
+        }
         config.api->destroy(config.self);
       }
     }

@@ -159,7 +159,9 @@ TEST(Trial, ASwapRaceNeverRunsTheWrongConstructor) {
     const PluginHost host(o);
     for (const PluginReport& r : host.reports()) {
       ++(r.loaded ? loaded : refused);
-      if (r.loaded) EXPECT_EQ(r.sha256, good);
+      if (r.loaded) {
+        EXPECT_EQ(r.sha256, good);
+      }
     }
     if (fs::exists(marker)) {
       ADD_FAILURE() << "the wrong constructor ran in round " << i;
