@@ -15,7 +15,7 @@ namespace {
 // v in units of the scale, as the scheme's code, in units of the scale again.
 double round_to(uint32_t dtype, double v) {
   switch (dtype) {
-    case PLUQ_DTYPE_I8: return std::clamp(std::nearbyint(v), -128.0, 127.0);
+    case PLUQ_DTYPE_I8: return std::nearbyint(v);  // clamped by the caller, who knows the zero point
     case PLUQ_DTYPE_F8_E4M3: return static_cast<double>(float8::from_e4m3(float8::to_e4m3(static_cast<float>(v))));
     case PLUQ_DTYPE_BF16: return static_cast<double>(bf16_to_f32(f32_to_bf16(static_cast<float>(v))));
     case PLUQ_DTYPE_F16: return static_cast<double>(f16_to_f32(f32_to_f16(static_cast<float>(v))));
@@ -35,7 +35,7 @@ void round_run(uint32_t dtype, const Scale& s, const std::vector<size_t>& column
     const double margin = std::fabs(unit) * 1e-4 + 1e-4;
     if (round_to(dtype, unit - margin) != code || round_to(dtype, unit + margin) != code) x[c] = static_cast<float>(code * s.scale);
     double q = round_to(dtype, static_cast<double>(x[c]) / s.scale);
-    if (s.zero != 0) q = std::clamp(q + s.zero, -128.0, 127.0) - s.zero;
+    if (dtype == PLUQ_DTYPE_I8) q = std::clamp(q + s.zero, -128.0, 127.0) - s.zero;
     out[c] = q * s.scale;
   }
 }
@@ -51,6 +51,22 @@ Scale dynamic_scale(const pluq_activation_scheme& a, const std::vector<size_t>& 
   if (a.symmetric != 0) return {top > 0 ? static_cast<double>(top) / a.divisor : 1, 0};
   const double scale = hi > lo ? (static_cast<double>(hi) - static_cast<double>(lo)) / a.divisor : 1;
   return {scale, std::clamp(std::nearbyint(-128 - static_cast<double>(lo) / scale), -128.0, 127.0)};
+}
+
+// Moves the ends of an asymmetric run onto whole codes, so that neither scale nor zero point is next to a tie.
+void settle_range(double divisor, const std::vector<size_t>& columns, float* x) {
+  float lo = 0, hi = 0;
+  for (const size_t c : columns) {
+    lo = std::min(lo, x[c]);
+    hi = std::max(hi, x[c]);
+  }
+  if (!(hi > lo)) return;
+  const double scale = (static_cast<double>(hi) - static_cast<double>(lo)) / divisor;
+  const double below = std::nearbyint(-static_cast<double>(lo) / scale);
+  const auto new_lo = static_cast<float>(-below * scale), new_hi = static_cast<float>((divisor - below) * scale);
+  for (const size_t c : columns) {
+    x[c] = x[c] == lo ? new_lo : x[c] == hi ? new_hi : std::clamp(x[c], new_lo, new_hi);
+  }
 }
 
 double value_of(const pluq_tensor& t, size_t i) {
@@ -92,6 +108,7 @@ std::vector<float> make_inputs(const Instance& in, int64_t m, uint64_t seed, std
     for (size_t first = 0; first < k; first += run) {
       std::vector<size_t> columns;
       for (size_t c = first; c < std::min(first + run, k); ++c) columns.push_back(a.permutation == nullptr ? c : static_cast<size_t>(a.permutation[c]));
+      if (a.dynamic != 0 && a.symmetric == 0) settle_range(a.divisor, columns, at);
       round_run(a.dtype.id, a.dynamic != 0 ? dynamic_scale(a, columns, at) : static_scale(in, a), columns, at, out);
     }
   }
