@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * libpluq for other programs. The C interface to single layers comes with a later version; this much is there. */
+ * The version of libpluq; the C interface to single layers is sdk/include/pluq/pluq.h. */
 #ifndef PLUQ_VERSION_H_
 #define PLUQ_VERSION_H_
 

@@ -55,6 +55,7 @@ Verb add_plugins(CLI::App& app, CommonFlags& flags);
 Verb add_bench(CLI::App& app, CommonFlags& flags);
 Verb add_bench_linear(CLI::App& app, CommonFlags& flags);
 Verb add_doctor(CLI::App& app, CommonFlags& flags);
+Verb add_sdk(CLI::App& app, CommonFlags& flags);
 Verb add_completion(CLI::App& app, CommonFlags& flags);
 
 }  // namespace pluq::cli

@@ -17,7 +17,7 @@ namespace pluq::cli {
 namespace {
 
 // Verbs and flags that later versions will have; they are not in --help.
-constexpr std::string_view kLaterVerbs[] = {"verify", "serve", "sdk"};
+constexpr std::string_view kLaterVerbs[] = {"verify", "serve"};
 
 constexpr const char* kFooter =
     "MODEL is a directory in HF layout or a .gguf file.\n"
@@ -40,7 +40,8 @@ int run(int argc, char** argv) {
   app.set_version_flag("--version", std::string("pluq ") + PLUQ_VERSION);
   CommonFlags flags;
   std::vector<Verb> verbs;
-  for (auto* add : {add_run, add_logits, add_layer, add_tokenize, add_eval, add_inspect, add_explain, add_quantize, add_import, add_plugins,
+  for (auto* add : {add_run, add_logits, add_layer, add_tokenize, add_eval, add_inspect, add_explain, add_quantize, add_import,
+                    add_plugins, add_sdk,
                     add_bench, add_bench_linear, add_doctor, add_completion}) {
     verbs.push_back(add(app, flags));
   }

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "checkpoint/gguf.h"
+#include "conformance/trial.h"
 #include "quantize/import.h"
 #include "device/device.h"
 #include "plugin/host_table.h"
@@ -67,6 +68,7 @@ std::unique_ptr<PluginHost> open_plugins(const RunConfig& config) {
   options.directories = config.plugin_paths;
   options.allow_list = config.plugin_allow;
   options.prefer = config.plugin_prefer;
+  options.trial = conformance::default_trial();
   return std::make_unique<PluginHost>(options);
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// pluq plugins list|info: every candidate that was looked at, and the formats of the loaded ones.
+// pluq plugins list|info|check: every candidate that was looked at, the formats of the loaded ones, and the kit.
 #include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
 
@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "cli/common.h"
 #include "cli/model_flags.h"
+#include "cli/plugins_check.h"
 
 namespace pluq::cli {
 namespace {
@@ -87,19 +88,20 @@ void info(const CommonFlags& common, const std::string& id) {
 }  // namespace
 
 Verb add_plugins(CLI::App& app, CommonFlags& common) {
-  CLI::App* verb = app.add_subcommand("plugins", "List format plugins, or show what one offers");
-  verb->footer("Examples:\n  pluq plugins list\n  pluq plugins info gptq\n  pluq plugins list --plugins ./my-plugins --json");
+  CLI::App* verb = app.add_subcommand("plugins", "List format plugins, show what one offers, or test one");
+  verb->footer("Examples:\n  pluq plugins list\n  pluq plugins info gptq\n  pluq plugins check my.so\n  pluq plugins list --plugins ./my-plugins --json");
   verb->require_subcommand(1);
   static std::string id;
   CLI::App* list_verb = verb->add_subcommand("list", "Every plugin file found: loaded, or refused and why");
   CLI::App* info_verb = verb->add_subcommand("info", "Formats, options and algorithms");
-  CLI::App* check_verb = verb->add_subcommand("check", "")->group("");
-  check_verb->allow_extras();
+  static std::function<void()> run_check;
+  CLI::App* check_verb = add_plugins_check(*verb, common, &run_check);
   info_verb->add_option("FORMAT", id, "Format id (default: all)");
   add_common_flags(*list_verb, common);
   add_common_flags(*info_verb, common);
+  add_common_flags(*check_verb, common);
   return {verb, [=, &common] {
-            if (check_verb->parsed()) fail_usage("pluq plugins check: not built yet");
+            if (check_verb->parsed()) return run_check();
             if (list_verb->parsed()) return list(common);
             info(common, id);
           }};

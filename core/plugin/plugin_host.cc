@@ -12,6 +12,8 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <memory>
+#include <mutex>
 #include <utility>
 
 #include "base/error.h"
@@ -50,46 +52,65 @@ std::map<std::string, std::string> read_allow_list(const std::string& path) {
   return allowed;
 }
 
+std::string writable_by_others(const struct stat& st, bool sticky) {
+  if ((st.st_mode & S_IWOTH) != 0 && !sticky) return "is writable by everyone";
+  if ((st.st_mode & S_IWGRP) != 0 && st.st_gid != 0 && !sticky) return "is writable by its group";
+  if (st.st_uid != 0 && st.st_uid != ::geteuid()) return "belongs to another user";
+  return {};
+}
+
 // Why others than the owner could change what is in here, or empty. Sticky directories protect their entries.
 std::string writable_by_others(const fs::path& path) {
   for (fs::path at = path; !at.empty(); at = at.parent_path()) {
     struct stat st {};
     if (::stat(at.c_str(), &st) != 0) return fmt::format("{}: {}", at.string(), std::strerror(errno));
     const bool sticky = S_ISDIR(st.st_mode) && (st.st_mode & S_ISVTX) != 0 && at != path;
-    if ((st.st_mode & S_IWOTH) != 0 && !sticky) return fmt::format("{} is writable by everyone", at.string());
-    if ((st.st_mode & S_IWGRP) != 0 && st.st_gid != 0 && !sticky) {
-      return fmt::format("{} is writable by its group", at.string());
-    }
-    if (st.st_uid != 0 && st.st_uid != ::geteuid()) return fmt::format("{} belongs to another user", at.string());
+    if (const std::string why = writable_by_others(st, sticky); !why.empty()) return fmt::format("{} {}", at.string(), why);
     if (at == at.root_path()) break;
   }
   return {};
 }
 
-// The bytes of a plugin in a sealed memory file: what is hashed and screened is what is mapped.
+// The bytes of a plugin in a sealed memory file: what is hashed, screened and tried is what is mapped.
 struct SealedFile {
+  SealedFile() = default;
+  SealedFile(SealedFile&& o) noexcept : fd(std::exchange(o.fd, -1)), map(std::move(o.map)) {}
+  SealedFile& operator=(SealedFile&&) = delete;
+  ~SealedFile() {
+    if (fd >= 0) ::close(fd);
+  }
+  std::string path() const { return fmt::format("/proc/self/fd/{}", fd); }
   int fd = -1;
   std::shared_ptr<const MappedFile> map;
 };
 
+// The file's owner and mode are those of the descriptor that is read, whatever its name points to by then.
+std::string read_checked(const std::string& path) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+  if (fd < 0) fail_plugin("cannot be opened: {}", std::strerror(errno));
+  const std::unique_ptr<const int, void (*)(const int*)> closer(&fd, [](const int* f) { ::close(*f); });
+  struct stat st {};
+  if (::fstat(fd, &st) != 0) fail_plugin("cannot be looked at: {}", std::strerror(errno));
+  if (!S_ISREG(st.st_mode)) fail_plugin("is not a regular file");
+  if (const std::string why = writable_by_others(st, false); !why.empty()) fail_plugin("{} {}", path, why);
+  return read_file(fmt::format("/proc/self/fd/{}", fd), kMaxPluginBytes);
+}
+
 SealedFile seal(const std::string& path) {
-  const std::string bytes = read_file(path, kMaxPluginBytes);
+  const std::string bytes = read_checked(path);
   SealedFile out;
-  const std::string name = "pluq:" + fs::path(path).filename().string();
+  const std::string name = "pluq:" + fs::path(path).filename().string().substr(0, 200);
   out.fd = ::memfd_create(name.c_str(), MFD_CLOEXEC | MFD_ALLOW_SEALING);
   if (out.fd < 0) fail(ErrorKind::kFailed, "{}: memfd_create: {}", path, std::strerror(errno));
   size_t done = 0;
   while (done < bytes.size()) {
     const ssize_t n = ::write(out.fd, bytes.data() + done, bytes.size() - done);
     if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) {
-      ::close(out.fd);
-      fail(ErrorKind::kFailed, "{}: cannot copy: {}", path, std::strerror(errno));
-    }
+    if (n <= 0) fail(ErrorKind::kFailed, "{}: cannot copy: {}", path, std::strerror(errno));
     done += static_cast<size_t>(n);
   }
   ::fcntl(out.fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
-  out.map = MappedFile::open(fmt::format("/proc/self/fd/{}", out.fd));
+  out.map = MappedFile::open(out.path());
   return out;
 }
 
@@ -122,14 +143,14 @@ std::string field(const char (&chars)[N]) {
 }
 
 // Loads for the life of the process and calls the entry. Returns the formats it registered.
-std::vector<pluq_format> load(const SealedFile& file, const ElfFacts& facts) {
+std::vector<pluq_format> load(SealedFile& file, const ElfFacts& facts) {
   // Never destroyed, on purpose: plugins stay mapped until the process ends, and so does the descriptor, since the
   // dynamic loader knows libraries by path and a reused number would name the wrong one.
   static auto& pinned = *new std::vector<std::unique_ptr<boost::dll::shared_library>>();
   boost::dll::shared_library* library = pinned.emplace_back(std::make_unique<boost::dll::shared_library>()).get();
   boost::system::error_code ec;
-  library->load(fmt::format("/proc/self/fd/{}", file.fd), ec,
-                boost::dll::load_mode::rtld_now | boost::dll::load_mode::rtld_local);
+  library->load(file.path(), ec, boost::dll::load_mode::rtld_now | boost::dll::load_mode::rtld_local);
+  if (!ec) file.fd = -1;  // stays open
   if (ec) fail_plugin("cannot be loaded: {}", printable(ec.message(), 300));
   if (!library->has(PLUQ_ENTRY_SYMBOL)) fail_plugin("does not export {}", PLUQ_ENTRY_SYMBOL);
   const pluq_plugin_entry_fn entry = &library->get<std::remove_pointer_t<pluq_plugin_entry_fn>>(PLUQ_ENTRY_SYMBOL);
@@ -158,6 +179,39 @@ std::vector<pluq_format> load(const SealedFile& file, const ElfFacts& facts) {
   return registrar.formats;
 }
 
+// The same bytes are loaded once per process, whoever asks and under whatever name.
+std::vector<pluq_format> load_once(SealedFile& file, const ElfFacts& facts, const std::string& hash) {
+  static std::mutex& mutex = *new std::mutex;
+  static auto& loaded = *new std::map<std::string, std::vector<pluq_format>>();
+  const std::lock_guard lock(mutex);
+  const auto it = loaded.find(hash);
+  if (it != loaded.end()) return it->second;
+  return loaded[hash] = load(file, facts);
+}
+
+// The plugins that were installed together with this program are as trusted as the program.
+std::vector<fs::path> own_directories() {
+  std::vector<fs::path> out;
+  std::error_code ec;
+  const fs::path program = fs::read_symlink("/proc/self/exe", ec);
+  if (ec) return out;
+  for (const char* lib : {"lib", "lib64", "lib/x86_64-linux-gnu"}) {
+    const fs::path directory = program.parent_path().parent_path() / lib / "pluq/plugins";
+    if (fs::is_directory(directory, ec)) out.push_back(fs::canonical(directory, ec));
+  }
+  return out;
+}
+
+bool is_own(const fs::path& real) {
+  const std::vector<fs::path> own = own_directories();
+  return std::find(own.begin(), own.end(), real.parent_path()) != own.end();
+}
+
+bool strict_by_environment() {
+  const char* variable = std::getenv("PLUQ_PLUGIN_STRICT");
+  return variable != nullptr && *variable != '\0' && std::string_view(variable) != "0";
+}
+
 }  // namespace
 
 std::vector<std::string> plugin_search_path(const PluginOptions& options) {
@@ -171,14 +225,7 @@ std::vector<std::string> plugin_search_path(const PluginOptions& options) {
       out.push_back(directory);
     }
   }
-  std::error_code ec;
-  const fs::path program = fs::read_symlink("/proc/self/exe", ec);
-  if (!ec) {
-    for (const char* lib : {"lib", "lib64", "lib/x86_64-linux-gnu"}) {
-      const fs::path directory = program.parent_path().parent_path() / lib / "pluq/plugins";
-      if (fs::is_directory(directory, ec)) out.push_back(directory.string());
-    }
-  }
+  for (const fs::path& directory : own_directories()) out.push_back(directory.string());
   return out;
 }
 
@@ -209,7 +256,7 @@ void PluginHost::consider(const std::string& path, const PluginOptions& options,
   try {
     const fs::path real = fs::canonical(path);
     if (const std::string why = writable_by_others(real); !why.empty()) fail_plugin("{}", why);
-    const SealedFile file = seal(real.string());
+    SealedFile file = seal(real.string());
     report.sha256 = sha256_hex(file.map->bytes());
     // Two names of one file, or the same file in two directories, are one plugin.
     for (const PluginReport& other : reports_) {
@@ -218,16 +265,22 @@ void PluginHost::consider(const std::string& path, const PluginOptions& options,
     if (!options.allow_list.empty() && !allowed.contains(report.sha256)) {
       fail_plugin("its SHA-256 {} is not in {}", report.sha256, options.allow_list);
     }
+    const bool own = is_own(real);
+    if ((options.strict || strict_by_environment()) && !own && !allowed.contains(report.sha256)) {
+      fail_plugin("strict mode: it is neither of this program's install tree nor, as {}, on an allow list", report.sha256);
+    }
     const ElfFacts facts = read_elf(file.map->bytes());
     report.id = field(facts.manifest.id);
     report.version = field(facts.manifest.version);
     report.abi = fmt::format("{}.{}", facts.manifest.abi_major, facts.manifest.max_minor);
     report.formats = split(field(facts.manifest.formats), ',');
     if (const std::string why = refusal(facts); !why.empty()) fail_plugin("{}", why);
-    // A file that lost its formats to a preferred one is not even loaded.
+    if (!own && options.trial) {
+      if (const std::string why = options.trial(file.path(), report.sha256, facts); !why.empty()) fail_plugin("failed its trial: {}", why);
+    }
     std::vector<std::unique_ptr<FormatHandle>> formats;
     std::vector<std::string> ids;
-    for (const pluq_format& format : load(file, facts)) {
+    for (const pluq_format& format : load_once(file, facts, report.sha256)) {
       formats.push_back(std::make_unique<FormatHandle>(format, path));
       ids.push_back(formats.back()->id());
     }

@@ -2,12 +2,14 @@
 // Finds, checks and loads format plugins, and keeps the registry of formats.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "plugin/elf_screen.h"
 #include "plugin/format.h"
 
 namespace pluq {
@@ -24,6 +26,11 @@ struct PluginOptions {
   bool search_defaults = true;           // PLUQ_PLUGIN_PATH and the install tree
   std::string allow_list;                // file in sha256sum format, or empty
   std::map<std::string, std::string> prefer;  // format id -> plugin path that wins when several have it
+  // Called for a plugin that is not of the program's own install tree, before any of its code runs here: the reason why it
+  // must not be loaded, or empty. `path` opens the very bytes that would be mapped. Empty: no trial.
+  std::function<std::string(const std::string& path, const std::string& sha256, const ElfFacts& facts)> trial;
+  // Only plugins of the install tree and of the allow list; also by PLUQ_PLUGIN_STRICT=1.
+  bool strict = false;
 };
 
 class PluginHost {

@@ -1,36 +1,63 @@
 #!/usr/bin/env bash
-# A format built outside the repository, against the installed SDK only, by gcc and by clang: dropped in beside the others it
-# quantizes and runs a model, and nothing of pluq is rebuilt.
-# Usage: out_of_tree.sh SOURCE_DIR BUILD_DIR MODEL
+# Formats built outside the repository, against the installed SDK only, by gcc and by clang: the examples, and what
+# `pluq sdk new` writes. Each passes the conformance kit, quantizes a model and runs it; nothing of pluq is rebuilt.
+# Usage: out_of_tree.sh SOURCE_DIR BUILD_DIR MODEL [EXAMPLE...]
 set -euo pipefail
 source=$1 build=$2 model=$3
+shift 3
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+export XDG_CACHE_HOME=$work/cache  # verdicts of trials
 before=$(sha256sum "$build/bin/pluq" "$build"/lib/pluq/plugins/*.so)
 cmake --install "$build" --prefix "$work/pluq" > /dev/null
-cp -r "$source/sdk/examples/rowwise_int8" "$work/mine"
 pluq=$work/pluq/bin/pluq
 "$pluq" plugins list --json | grep -q '"id":"pluq.dense"' || { echo "the install tree does not find its plugins"; exit 1; }
+
+mkdir "$work/src"
+if [ $# -eq 0 ]; then
+  for example in "$source"/sdk/examples/*/CMakeLists.txt; do set -- "$@" "$(basename "$(dirname "$example")")"; done
+  set -- "$@" my_first_format
+fi
+for name in "$@"; do
+  if [ "$name" = my_first_format ]; then
+    (cd "$work/src" && "$pluq" sdk new "$name" > /dev/null)
+  else
+    cp -r "$source/sdk/examples/$name" "$work/src/"
+  fi
+done
+
+# try NAME COMPILER: build, check, quantize, run, and be missed.
+try() {
+  local name=$1 compiler=$2 c plugins=$work/drop-$1-$2 so text message code evaluated=""
+  c=${compiler/++/cc}; c=${c/clangcc/clang}
+  cmake -S "$work/src/$name" -B "$work/b-$name-$compiler" -DCMAKE_BUILD_TYPE=Release -DCMAKE_PREFIX_PATH="$work/pluq" \
+    -DCMAKE_C_COMPILER="$c" -DCMAKE_CXX_COMPILER="$compiler" \
+    -DCMAKE_C_FLAGS="-Wall -Wextra -Wshadow -Wpedantic -Werror" -DCMAKE_CXX_FLAGS="-Wall -Wextra -Wshadow -Wpedantic -Werror" > /dev/null
+  cmake --build "$work/b-$name-$compiler" > "$work/log" 2>&1 || { cat "$work/log"; return 1; }
+  so=$work/b-$name-$compiler/lib/pluq/plugins/$name.so
+  python3 "$source/tests/abi/check_plugin.py" "$so" > /dev/null
+  "$pluq" plugins check "$so" --quiet --out "$work/conformance.json" > "$work/log" 2>&1 || { cat "$work/log"; return 1; }
+  mkdir -m 755 "$plugins"
+  cp "$so" "$plugins/"
+  "$pluq" quantize "$model" -o "$work/out-$name-$compiler" --format "$name" --plugins "$plugins" --quiet > /dev/null
+  text=$("$pluq" run "$work/out-$name-$compiler" -p "In the beginning God" -n 8 --temperature 0 --plugins "$plugins" --json --quiet)
+  echo "$text" | grep -q '"stop_reason"'
+  if "$pluq" --help | grep -qw eval; then
+    for _ in 1 2 3 4 5 6 7 8; do echo "In the beginning God created the heaven and the earth."; done > "$work/text"
+    "$pluq" eval "$work/out-$name-$compiler" --text "$work/text" --protocol bos-16 --plugins "$plugins" --quiet --json > "$work/eval" 2> "$work/log" ||
+      { cat "$work/log"; return 1; }
+    evaluated=", evaluated"
+  fi
+  # Without the plugin: exit 4 and a sentence that names the method and where was looked.
+  code=0
+  message=$("$pluq" run "$work/out-$name-$compiler" -p x --quiet 2>&1) || code=$?
+  [ "$code" -eq 4 ] || { echo "$name: expected exit 4, got $code: $message"; return 1; }
+  case "$message" in *"quant_method '$name'"*"searched in"*) ;; *) echo "unexpected: $message"; return 1 ;; esac
+  echo "$name by $compiler: conforms, quantizes, runs$evaluated"
+}
+
 for compiler in g++ clang++-19; do
   command -v "$compiler" > /dev/null || { echo "no $compiler here: not tried"; continue; }
-  c=${compiler/++/cc}; c=${c/clangcc/clang}
-  cmake -S "$work/mine" -B "$work/b-$compiler" -DCMAKE_BUILD_TYPE=Release -DCMAKE_PREFIX_PATH="$work/pluq" \
-    -DCMAKE_C_COMPILER="$c" -DCMAKE_CXX_COMPILER="$compiler" > /dev/null
-  cmake --build "$work/b-$compiler" > /dev/null
-  python3 "$source/tests/abi/check_plugin.py" "$work/b-$compiler/lib/pluq/plugins/rowwise_int8.so"
-  plugins=$work/drop-$compiler
-  mkdir -m 755 "$plugins"
-  cp "$work/b-$compiler/lib/pluq/plugins/rowwise_int8.so" "$plugins/"
-  "$pluq" quantize "$model" -o "$work/out-$compiler" --format rowwise_int8 --plugins "$plugins" --quiet > /dev/null
-  text=$("$pluq" run "$work/out-$compiler" -p "In the beginning God" -n 8 --temperature 0 --plugins "$plugins" --json --quiet)
-  echo "$compiler: $text" | cut -c1-160
-  echo "$text" | grep -q '"stop_reason"'
-  # Without the plugin: exit 4 and a sentence that names the method and where was looked.
-  set +e
-  message=$("$pluq" run "$work/out-$compiler" -p x --quiet 2>&1)
-  code=$?
-  set -e
-  [ "$code" -eq 4 ] || { echo "expected exit 4, got $code: $message"; exit 1; }
-  case "$message" in *"quant_method 'rowwise_int8'"*"searched in"*) ;; *) echo "unexpected: $message"; exit 1 ;; esac
+  for name in "$@"; do try "$name" "$compiler"; done
 done
 [ "$before" = "$(sha256sum "$build/bin/pluq" "$build"/lib/pluq/plugins/*.so)" ] || { echo "something of pluq was rebuilt"; exit 1; }

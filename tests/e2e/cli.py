@@ -246,6 +246,7 @@ for k, v in yamls.items():
     open(f'{work}/{k}.yaml', 'w').write(v)
 open(f'{work}/short.txt', 'w').write('hello')
 logit = ('--ids', '0', '--out', f'{work}/x.npy.out')
+dense_so = f'{os.path.dirname(pluq)}/../lib/pluq/plugins/dense.so'
 wrong = [
     (3, ['run', f'{work}/none', '-p', 'x'], ['none']),
     (3, ['logits', truncated, *logit], ['model.safetensors', 'outside']),
@@ -290,6 +291,12 @@ wrong = [
     (3, ['layer', tiny, 'model.layers.0.mlp.down_proj', '--x', f'{work}/x.npy', '--out', f'{work}/y'], ['[5, 64]', '[M, 128]']),
     (3, ['import', f'{tiny}/config.json', '-o', f'{work}/i'], ['not a GGUF file']),
     (4, ['plugins', 'info', 'nosuch'], ['nosuch']),
+    (3, ['plugins', 'check', f'{work}/none.so', '--out', f'{work}/c.json'], ['none.so']),
+    (1, ['plugins', 'check', f'{work}/short.txt', '--out', f'{work}/c.json'], ['is not an ELF file', 'does not conform']),
+    (2, ['plugins', 'check', dense_so, '--only', 'nosuch', '--out', f'{work}/c.json'], ["--only nosuch: no test"]),
+    (2, ['sdk', 'new', 'Bad-Name', '--dir', f'{work}/i'], ["'Bad-Name' cannot name a format", 'a-z']),
+    (2, ['sdk', 'new', 'x', '--dir', work], ['exists and is not an empty directory']),
+    (2, ['sdk', 'new', 'x', '--dir', f'{work}/i', '--cuda'], ['not built yet']),
     (2, ['bench-linear', '--format', 'gptq', '--n', '64', '--k', '64', '--set', 'x'], ['key=value']),
 ]
 for code, args, parts in wrong:

@@ -111,6 +111,10 @@ static const pluq_format_api api = {
 #endif
     create_config, extension};
 
+#if defined(ZOO_EXTRA_EXPORT) /* named so that the SDK's version script lets it through */
+__attribute__((visibility("default"))) int pluq_plugin_entry_vx = 1;
+#endif
+
 #if defined(ZOO_NO_ENTRY)
 #define ENTRY pluq_plugin_entry_v99
 #else

@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "pluq/plugin.hpp"
+#include "pluq/shard.hpp"
 
 namespace {
 
@@ -22,7 +23,7 @@ class RowwiseMethod final : public pluq::LinearMethod {
     return info;
   }
 
-  std::vector<pluq::WeightSpec> create_weights() const override { return specs(layer().out_features, layer().in_features); }
+  std::vector<pluq::WeightSpec> create_weights() const override { return specs(layer()); }
 
   void dequantize(const pluq::Tensors& tensors, int64_t n_begin, int64_t n_end, float* out, int64_t ld) const override {
     const pluq::Tensor &codes = tensors.at("codes"), &scale = tensors.at("row_scale");
@@ -32,16 +33,19 @@ class RowwiseMethod final : public pluq::LinearMethod {
     }
   }
 
-  static std::vector<pluq::WeightSpec> specs(int64_t n, int64_t k) {
-    pluq::WeightSpec codes, scale;
-    codes.suffix = "codes";
-    codes.dtype_id = PLUQ_DTYPE_I8;
-    codes.shape = {n, k};
-    scale.suffix = "row_scale";
-    scale.dtype_id = PLUQ_DTYPE_F32;
-    scale.shape = {n};
+  // The tensors, and of each the part that this shard of the layer needs.
+  static std::vector<pluq::WeightSpec> specs(const pluq::LayerDesc& l) {
+    const pluq::shard::Range n = pluq::shard::outputs(l), k = pluq::shard::inputs(l);
+    pluq::WeightSpec codes = pluq::shard::spec("codes", PLUQ_DTYPE_I8, {l.out_features, l.in_features}, {n, k});
+    pluq::WeightSpec scale = pluq::shard::spec("row_scale", PLUQ_DTYPE_F32, {l.out_features}, {n});
     scale.sample = pluq::Sample::real(1e-3, 1e-2);
     return {codes, scale};
+  }
+  static std::vector<pluq::WeightSpec> specs(int64_t n, int64_t k) {
+    pluq::LayerDesc l;
+    l.in_features = l.in_end = k;
+    l.out_features = l.out_end = n;
+    return specs(l);
   }
 };
 

@@ -25,6 +25,7 @@
 #include <vector>
 
 #include "pluq/abi.h"
+#include "pluq/ext/samples.h"
 
 namespace pluq {
 inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
@@ -698,9 +699,23 @@ class Quantizer {
   QuantizeRequest request_;
 };
 
+// A layer this format can serve, for the conformance kit and the probe of unknown plugins. Only formats without a
+// quantizer need to give some.
+struct SampleLayer {
+  std::string name;          // for people: "a8 token"
+  std::string quantization;  // JSON of the quantization config, or empty
+  std::vector<WeightSpec> tensors;
+};
+
 class Format {
  public:
   virtual ~Format() = default;
+  // Sample layers of [n, k]; empty when there are none.
+  virtual std::vector<SampleLayer> samples(int64_t n, int64_t k) const {
+    (void)n;
+    (void)k;
+    return {};
+  }
   virtual FormatInfo describe() const = 0;
   virtual ProbeResult probe(const ProbeRequest& request) = 0;
   virtual std::unique_ptr<QuantizationConfig> create_config(const ConfigRequest& request) = 0;

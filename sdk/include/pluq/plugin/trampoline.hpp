@@ -3,6 +3,8 @@
 // Included by plugin.hpp; authors need nothing from here but PLUQ_PLUGIN.
 #pragma once
 
+#include <set>
+
 #include "pluq/plugin.hpp"
 
 namespace pluq {
@@ -306,6 +308,7 @@ struct FormatBox {
   FormatInfo info;
   std::string algorithms;
   std::vector<pluq_option> options;
+  std::set<std::string> kept;  // suffixes of samples; [load], so never concurrent
   static FormatBox& of(void* self) { return *static_cast<FormatBox*>(self); }
 };
 
@@ -412,7 +415,39 @@ inline pluq_status* quantizer_write_config(void* self, const pluq_quantize_reque
   });
 }
 
+inline size_t samples_count(void* self, int64_t n, int64_t k) noexcept {
+  try {
+    return FormatBox::of(self).format->samples(n, k).size();
+  } catch (...) {
+    return 0;
+  }
+}
+
+inline pluq_status* samples_get(void* self, size_t index, int64_t n, int64_t k, pluq_text* name,
+                                const pluq_text_sink* quantization, pluq_weight_spec* specs, size_t stride,
+                                size_t* count) noexcept {
+  return guarded([&] {
+    FormatBox& box = FormatBox::of(self);
+    std::vector<SampleLayer> all = box.format->samples(n, k);
+    if (index >= all.size()) throw invalid("there is no sample with this index");
+    SampleLayer& sample = all[index];
+    for (WeightSpec& s : sample.tensors) {  // texts that stay
+      if (s.sample.kind == PLUQ_SAMPLE_BYTES) throw unsupported("samples of a format have no fill");
+      s.suffix = *box.kept.insert(s.suffix).first;
+    }
+    if (name != nullptr) put(*name, sample.name);
+    if (quantization != nullptr) quantization->write(quantization->user, sample.quantization.data(), sample.quantization.size());
+    fill_specs(sample.tensors, specs, stride, count, nullptr);
+    for (size_t i = 0; specs != nullptr && i < sample.tensors.size() && i < *count; ++i) {
+      auto* spec = reinterpret_cast<pluq_weight_spec*>(reinterpret_cast<char*>(specs) + i * stride);
+      spec->suffix = str(*box.kept.find(sample.tensors[i].suffix));
+    }
+  });
+}
+
 inline const void* format_extension(void* self, const char* id) noexcept {
+  static const pluq_samples samples{sizeof(pluq_samples), 0, &samples_count, &samples_get};
+  if (std::strcmp(id, PLUQ_SAMPLES) == 0) return &samples;
   static const pluq_quantizer quantizer{sizeof(pluq_quantizer), 0,
                                         &quantizer_describe,    &quantizer_begin, &quantizer_output_specs,
                                         &quantizer_solve,       &quantizer_end,   &quantizer_write_config};
