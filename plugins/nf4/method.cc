@@ -25,6 +25,11 @@ class Nf4Method final : public cpu::IntLinear {
       throw unsupported(format("layer %s: in_features is %lld; rows of 4-bit codes must begin at a byte, so it must be even",
                                layer.name.c_str(), static_cast<long long>(layer.in_features)));
     }
+    if (const Tensor& w = layer.tensors.at("weight"); w.elements() != elements_ / 2) {
+      throw invalid(format("layer %s: weight is %s, expected %lld bytes for [%lld, %lld]", layer.name.c_str(), w.text().c_str(),
+                           static_cast<long long>(elements_ / 2), static_cast<long long>(layer.out_features),
+                           static_cast<long long>(layer.in_features)));
+    }
     const int64_t blocks = std::max<int64_t>(layer.tensors.at("weight.absmax").elements(), 1);
     guess_ = (elements_ + blocks - 1) / blocks;  // the block size, until the quant state is read
     state_ = state_suffix(layer.tensors);

@@ -135,8 +135,9 @@ class Nf4Quantizer final : public Quantizer {
       float largest = 0;
       for (size_t j = from; j < to; ++j) largest = std::max(largest, std::fabs(absmax[j] - offset));
       scales.push_back(largest);
-      const float inverse = largest > 0 ? 1.0F / largest : 0.0F;
-      for (size_t j = from; j < to; ++j) codes.push_back(static_cast<uint8_t>(nearest(map, (absmax[j] - offset) * inverse)));
+      for (size_t j = from; j < to; ++j) {
+        codes.push_back(static_cast<uint8_t>(nearest(map, largest > 0 ? (absmax[j] - offset) / largest : 0.0F)));
+      }
     }
     context.emit(index, "weight.absmax", 0, static_cast<int64_t>(codes.size()), codes.data(), codes.size());
     context.emit(index, "weight.nested_absmax", 0, static_cast<int64_t>(scales.size()), scales.data(), scales.size() * sizeof(float));

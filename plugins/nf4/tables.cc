@@ -33,10 +33,10 @@ std::vector<float> dynamic_map() {
     const int steps = 1 << i;
     const double decade = std::pow(10.0, i - (kDecades - 1));
     for (int j = 0; j < steps; ++j) {
-      // The middle of step j of [0.1, 1], in f32 as torch.linspace gives the bounds: from the nearer end.
+      // The middle of step j of [0.1, 1]. The bounds are torch.linspace's: counted from the nearer end, rounded once.
       const auto bound = [&](int at) {
-        const float step = (1.0F - 0.1F) / static_cast<float>(steps);
-        return at < (steps + 1) / 2 ? 0.1F + step * static_cast<float>(at) : 1.0F - step * static_cast<float>(steps - at);
+        const double step = static_cast<double>((1.0F - 0.1F) / static_cast<float>(steps));
+        return static_cast<float>(at < (steps + 1) / 2 ? static_cast<double>(0.1F) + step * at : 1.0 - step * (steps - at));
       };
       const float middle = (bound(j) + bound(j + 1)) / 2.0F;
       const float value = static_cast<float>(decade) * middle;
@@ -53,7 +53,7 @@ int nearest(const std::vector<float>& table, float x) {
   if (above == table.begin()) return 0;
   if (above == table.end()) return static_cast<int>(table.size()) - 1;
   const auto index = static_cast<int>(above - table.begin());
-  return x - *(above - 1) < *above - x ? index - 1 : index;
+  return *above - x < x - *(above - 1) ? index : index - 1;
 }
 
 }  // namespace nf4

@@ -16,7 +16,7 @@ extern const std::array<float, 16> kNf4, kFp4;
 // steps, then 0 and 1.
 std::vector<float> dynamic_map();
 
-// The index of the value nearest to x in an ascending table; the middle goes up.
+// The index of the value nearest to x in an ascending table; the middle goes down.
 int nearest(const std::vector<float>& table, float x);
 
 }  // namespace nf4

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// weight_global_scale = 448 * 6 / max|w| over the layers of the group; weight_scale = e4m3(global * max|w| / 6) over 16
-// columns; code = e2m1(w / (weight_scale / global)).
+// weight_global_scale = 448 * 6 / max|w| over the layers of the group; weight_scale = e4m3(global * (max|w| / 6)) over 16
+// columns; code = e2m1(w / (weight_scale / global)). compressed-tensors computes the global scale and max|w| / 6 in the
+// model's own type, so they are rounded to it here: then its bytes come out.
 #include "nvfp4/quantizer.h"
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "nvfp4/method.h"
 #include "pluq/float4.hpp"
@@ -52,7 +54,8 @@ class Nvfp4Quantizer final : public Quantizer {
   void solve(const QuantizeContext& context) override {
     float largest = 0;
     for (size_t i = 0; i < request().layers.size(); ++i) largest = std::max(largest, largest_weight(context, i));
-    const float global = largest > 0 ? 448.0F * 6.0F / largest : 1.0F;
+    const float exact = largest > 0 ? 448.0F * 6.0F / largest : 1.0F, rounded = round_to_model(exact);
+    const float global = std::isfinite(rounded) ? rounded : exact;  // a half ends at 65504
     if (!std::isfinite(global)) {
       throw invalid(format("layer %s: the largest weight is %g, too small for nvfp4's global scale",
                            request().layers[0].name.c_str(), static_cast<double>(largest)));
@@ -88,10 +91,19 @@ class Nvfp4Quantizer final : public Quantizer {
     });
   }
 
-  static void quantize_row(const float* row, int64_t k, float global, std::vector<uint8_t>* packed, std::vector<uint8_t>* scales) {
+  float round_to_model(float value) const {
+    if (request().model_dtype == PLUQ_DTYPE_F16) return Tensor::half(float_to_half(value));
+    if (request().model_dtype != PLUQ_DTYPE_BF16) return value;
+    const uint32_t bits = static_cast<uint32_t>(float_to_bfloat(value)) << 16;
+    float out;
+    std::memcpy(&out, &bits, sizeof out);
+    return out;
+  }
+
+  void quantize_row(const float* row, int64_t k, float global, std::vector<uint8_t>* packed, std::vector<uint8_t>* scales) const {
     for (int64_t from = 0; from < k; from += kGroup) {
       const int64_t to = std::min(from + kGroup, k);
-      uint8_t code = float8::to_e4m3(global * (max_abs(row + from, to - from) / 6.0F));
+      uint8_t code = float8::to_e4m3(global * round_to_model(max_abs(row + from, to - from) / 6.0F));
       if (code == 0) code = kZeroScale;
       scales->push_back(code);
       const float scale = float8::from_e4m3(code) / global;
