@@ -9,7 +9,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "checkpoint/dtype.h"
-#include "checkpoint/gguf.h"
+#include "checkpoint/gguf_model.h"
 
 namespace pluq {
 namespace {
@@ -66,7 +66,12 @@ std::shared_ptr<const Checkpoint> Checkpoint::open(const std::string& path) {
       fail_input("{}: not a model; give a directory in HF layout or a .gguf file", path);
     }
     checkpoint->gguf_ = GgufFile::open(path);
-    checkpoint->tensors_ = checkpoint->gguf_->tensors();
+    for (GgufTensor& t : describe_gguf(*checkpoint->gguf_).tensors) {
+      TensorView view = *t.view;
+      view.name = std::move(t.name);
+      if (t.heads > 0) view.data = checkpoint->reordered_.emplace_back(gguf_rows_in_order(*checkpoint->gguf_, t));
+      checkpoint->tensors_.push_back(std::move(view));
+    }
     checkpoint->finish();
     return checkpoint;
   }

@@ -2,6 +2,7 @@
 // A checkpoint: all tensors of a model directory (HF layout, one or several safetensors shards) by name.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -18,7 +19,7 @@ class GgufFile;
 class Checkpoint {
  public:
   // path: a directory with model.safetensors.index.json, model.safetensors or one other *.safetensors file, or a .gguf
-  // file. Throws Error(kInput) naming what is wrong and what was found.
+  // file, whose tensors then have HF's names and row order. Throws Error(kInput) naming what is wrong and what was found.
   static std::shared_ptr<const Checkpoint> open(const std::string& path);
 
   const std::string& path() const { return path_; }
@@ -42,6 +43,7 @@ class Checkpoint {
   std::vector<std::shared_ptr<const MappedFile>> maps_;
   std::shared_ptr<const GgufFile> gguf_;
   std::vector<TensorView> tensors_;
+  std::vector<std::vector<std::byte>> reordered_;  // GGUF: q and k with their rows in HF order
 };
 
 }  // namespace pluq

@@ -11,6 +11,7 @@
 #include "base/progress.h"
 #include "checkpoint/convert.h"
 #include "checkpoint/dtype.h"
+#include "checkpoint/gguf_model.h"
 #include "device/device.h"
 #include "device/exec.h"
 #include "device/isa.h"
@@ -37,8 +38,9 @@ Opened open_checkpoint(const LoadOptions& options) {
   Opened out;
   out.checkpoint = Checkpoint::open(options.path);
   if (out.checkpoint->is_gguf()) {
-    fail_input("{}: a GGUF file is not run directly yet; turn it into a model directory first: pluq import {} -o DIR",
-               options.path, options.path);
+    out.config_json = describe_gguf(*out.checkpoint->gguf()).config;
+    out.config = parse_model_config(out.config_json, options.path);
+    return out;
   }
   out.config_json = read_config_json(options.path);
   out.config = parse_model_config(out.config_json, options.path + "/config.json");

@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "nvfp4/kernels.h"
+
+namespace nvfp4 {
+
+const pluq::cpu::IntKernels* kernels_portable();
+const pluq::cpu::IntKernels* kernels_avx2();
+const pluq::cpu::IntKernels* kernels_avx512();
+
+pluq::cpu::IntTables kernel_tables() { return {kernels_portable(), kernels_avx2(), kernels_avx512()}; }
+
+}  // namespace nvfp4

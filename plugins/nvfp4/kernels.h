@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: Apache-2.0
+// The integer kernels of this plugin, one file per instruction set.
+#pragma once
+
+#include "pluq/cpu/int_linear.hpp"
+
+namespace nvfp4 {
+
+pluq::cpu::IntTables kernel_tables();
+
+}  // namespace nvfp4
