@@ -66,7 +66,9 @@ std::shared_ptr<const Checkpoint> Checkpoint::open(const std::string& path) {
       fail_input("{}: not a model; give a directory in HF layout or a .gguf file", path);
     }
     checkpoint->gguf_ = GgufFile::open(path);
-    for (GgufTensor& t : describe_gguf(*checkpoint->gguf_).tensors) {
+    GgufModel model = describe_gguf(*checkpoint->gguf_);
+    checkpoint->gguf_config_ = std::move(model.config);
+    for (GgufTensor& t : model.tensors) {
       TensorView view = *t.view;
       view.name = std::move(t.name);
       if (t.heads > 0) view.data = checkpoint->reordered_.emplace_back(gguf_rows_in_order(*checkpoint->gguf_, t));

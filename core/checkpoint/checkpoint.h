@@ -2,6 +2,8 @@
 // A checkpoint: all tensors of a model directory (HF layout, one or several safetensors shards) by name.
 #pragma once
 
+#include <boost/json/value.hpp>
+
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -24,7 +26,8 @@ class Checkpoint {
 
   const std::string& path() const { return path_; }
   bool is_gguf() const { return gguf_ != nullptr; }
-  const GgufFile* gguf() const { return gguf_.get(); }
+  // What config.json would say of a GGUF file; null for a directory.
+  const boost::json::value& gguf_config() const { return gguf_config_; }
 
   const std::vector<TensorView>& tensors() const { return tensors_; }  // sorted by name
   const TensorView* find(std::string_view name) const;
@@ -42,6 +45,7 @@ class Checkpoint {
   std::string path_;
   std::vector<std::shared_ptr<const MappedFile>> maps_;
   std::shared_ptr<const GgufFile> gguf_;
+  boost::json::value gguf_config_;
   std::vector<TensorView> tensors_;
   std::vector<std::vector<std::byte>> reordered_;  // GGUF: q and k with their rows in HF order
 };

@@ -131,10 +131,7 @@ class Conversation {
     const std::optional<int32_t> eos = model_.eos.empty() ? std::nullopt : tokenizer_.token_to_id(model_.eos);
     if (eos) request_.eos_ids.push_back(*eos);
     request_.cancel = &interrupted();
-    request_.on_text = [](std::string_view text) {
-      std::fwrite(text.data(), 1, text.size(), stdout);
-      std::fflush(stdout);
-    };
+    request_.on_text = stream_text;
   }
 
   void run(const std::string& first) {

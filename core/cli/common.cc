@@ -38,6 +38,11 @@ void print_json(const boost::json::value& value) {
   std::fflush(stdout);
 }
 
+void stream_text(std::string_view text) {
+  std::fwrite(text.data(), 1, text.size(), stdout);
+  std::fflush(stdout);
+}
+
 std::vector<int32_t> parse_ids(const std::string& text, const std::string& where) {
   std::vector<int32_t> ids;
   const char* at = text.data();

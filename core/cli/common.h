@@ -39,6 +39,9 @@ struct Verb {
 // One JSON document and a newline on stdout.
 void print_json(const boost::json::value& value);
 
+// Generated text as it comes, on stdout.
+void stream_text(std::string_view text);
+
 // "0,5,9" as ids. Throws Error(kUsage) naming the flag and the place.
 std::vector<int32_t> parse_ids(const std::string& text, const std::string& where);
 

@@ -36,9 +36,7 @@ std::vector<Setting> settings(const CommonFlags& flags, const RunConfig& merged,
   const RunConfig yaml = flags.config.empty() ? RunConfig() : read_run_config(flags.config);
   const RunConfig defaults;
   const auto from = [&](bool flag, const char* name, bool in_yaml) { return source_of(flag, name, in_yaml, flags.config, "default"); };
-  bool rounds = false;
-  for (const LayerReport& l : found.layers) rounds = rounds || l.rounds_activations;
-  const bool wide = merged.compute == "exact" || rounds;
+  const KvChoice kv = choose_kv(merged, found.layers);
   std::vector<Setting> out{
       {"device", merged.device, from(!flags.device.empty(), "--device", yaml.device != defaults.device)},
       {"compute", merged.compute, from(!flags.compute.empty(), "--compute", yaml.compute != defaults.compute)},
@@ -47,10 +45,7 @@ std::vector<Setting> settings(const CommonFlags& flags, const RunConfig& merged,
        merged.threads > 0 ? from(flags.threads > 0, "--threads", true) : "default: all usable CPUs"},
       {"context", merged.context > 0 ? std::to_string(merged.context) : "the model's, at most 4096",
        from(flags.context > 0, "--context", yaml.context > 0)},
-      {"kv_cache", !merged.kv_dtype.empty() ? merged.kv_dtype : wide ? "f32" : "f16",
-       !merged.kv_dtype.empty() ? from(!flags.kv_cache.empty(), "--kv-cache", true)
-       : rounds                 ? "default where the checkpoint rounds activations"
-                                : "default of compute " + merged.compute},
+      {"kv_cache", kv.dtype, kv.reason.empty() ? from(!flags.kv_cache.empty(), "--kv-cache", true) : kv.reason},
       {"plugins.paths", joined(plugins.searched()), "searched, in this order"},
       {"plugins.allow", merged.plugin_allow.empty() ? "any" : merged.plugin_allow, merged.plugin_allow.empty() ? "default" : flags.config}};
   const GenerationSettings& g = yaml.generation;

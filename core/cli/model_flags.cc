@@ -91,8 +91,7 @@ std::shared_ptr<ThreadPool> make_pool(const RunConfig& config) {
 
 namespace {
 
-void load(OpenModel* open, bool quiet) {
-  const LoadOptions options = load_options(open->config, quiet);
+void load(OpenModel* open, const LoadOptions& options) {
   open->loaded = load_model(*open->plugins, open->pool, options);
   for (const std::string& warning : open->loaded.warnings) log_line(LogLevel::kWarning, warning);
   if (!open->loaded.tensors_unused.empty()) {
@@ -111,11 +110,11 @@ void load(OpenModel* open, bool quiet) {
 OpenModel open_model(const CommonFlags& flags, const std::string& model, bool need_tokenizer) {
   OpenModel open;
   open.config = merge_config(flags, model);
-  if (open.config.model.empty()) fail_usage("no model: give MODEL, or `model` in the --config file");
+  const LoadOptions options = load_options(open.config, flags.quiet);
   if (need_tokenizer) open.tokenizer = load_tokenizer(open.config.model);
   open.plugins = open_plugins(open.config);
   open.pool = make_pool(open.config);
-  load(&open, flags.quiet);
+  load(&open, options);
   return open;
 }
 
@@ -127,19 +126,24 @@ OpenModel open_beside(const OpenModel& first, const std::string& model, bool qui
   open.config.layers.clear();
   open.plugins = first.plugins;
   open.pool = first.pool;
-  load(&open, quiet);
+  load(&open, load_options(open.config, quiet));
   return open;
 }
 
 // f32 in exact mode, f16 in fast mode; but where the checkpoint rounds activations, noise of f16 in K and V flips
 // roundings and grows (ct-w8a8-static: KL 5.8e-4 to its reference, against 6e-5 with f32), so it stays f32 there.
+KvChoice choose_kv(const RunConfig& config, const std::vector<LayerReport>& layers) {
+  if (!config.kv_dtype.empty()) return {config.kv_dtype, ""};
+  if (std::any_of(layers.begin(), layers.end(), [](const LayerReport& l) { return l.rounds_activations; })) {
+    return {"f32", "default where the checkpoint rounds activations"};
+  }
+  return {config.compute == "exact" ? "f32" : "f16", "default of compute " + config.compute};
+}
+
 SessionOptions OpenModel::session_options() const {
   SessionOptions o;
   o.context = config.context;
-  const auto& layers = loaded.model->layers();
-  const bool rounds = std::any_of(layers.begin(), layers.end(), [](const LayerReport& l) { return l.rounds_activations; });
-  const std::string dtype = !config.kv_dtype.empty() ? config.kv_dtype : config.compute == "exact" || rounds ? "f32" : "f16";
-  o.kv_dtype = parse_kv_dtype(dtype, "--kv-cache");
+  o.kv_dtype = parse_kv_dtype(choose_kv(config, loaded.model->layers()).dtype, "--kv-cache");
   return o;
 }
 

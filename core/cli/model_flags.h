@@ -50,6 +50,12 @@ OpenModel open_model(const CommonFlags& flags, const std::string& model, bool ne
 // belong to the first model and are left out.
 OpenModel open_beside(const OpenModel& first, const std::string& model, bool quiet);
 
+// The KV cache's type for a model of these layers, and why when no flag and no file asks for one.
+struct KvChoice {
+  std::string dtype, reason;
+};
+KvChoice choose_kv(const RunConfig& config, const std::vector<LayerReport>& layers);
+
 // The options a loader needs, from the merged configuration.
 LoadOptions load_options(const RunConfig& config, bool quiet);
 

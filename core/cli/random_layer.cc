@@ -10,6 +10,7 @@
 #include "checkpoint/dtype.h"
 #include "device/device.h"
 #include "device/exec.h"
+#include "plugin/call_args.h"
 #include "plugin/host_table.h"
 
 namespace pluq::cli {
@@ -18,22 +19,11 @@ namespace {
 constexpr size_t kMaxCopies = 64;
 
 pluq_layer_desc describe_layer(const RandomLayerOptions& o, const std::vector<pluq_tensor>& tensors) {
-  pluq_layer_desc desc{};
-  desc.struct_size = sizeof desc;
+  pluq_layer_desc desc = whole_layer("layer", "linear", o.k, o.n, tensors);
   desc.compute = o.compute;
   desc.activations = o.activations;
-  desc.name = str_of("layer");
-  desc.kind = str_of("linear");
-  desc.module_class = str_of("Linear");
-  desc.in_features = desc.in_end = o.k;
-  desc.out_features = desc.out_end = o.n;
-  desc.activation_dtype = dtype_by_id(PLUQ_DTYPE_F32);
   desc.max_tokens = o.max_m;
   desc.max_workspace_bytes = uint64_t{1} << 30;
-  desc.tensors_known = 1;
-  desc.tensors = tensors.data();
-  desc.tensor_stride = sizeof(pluq_tensor);
-  desc.tensor_count = tensors.size();
   return desc;
 }
 
@@ -116,21 +106,8 @@ RandomLayer::Copy RandomLayer::load(const FormatConfig& config, const pluq_layer
 
 void RandomLayer::apply(const float* x, int64_t m, float* y) {
   const HostExec exec(pool_, -1, {workspace_.data(), workspace_.size()}, &host_table());
-  pluq_activation in{};
-  in.struct_size = sizeof in;
-  in.device_kind = PLUQ_DEVICE_CPU;
-  in.data = x;
-  in.dtype = dtype_by_id(PLUQ_DTYPE_F32);
-  in.m = m;
-  in.k = in.ld = options_.k;
-  pluq_output out{};
-  out.struct_size = sizeof out;
-  out.device_kind = PLUQ_DEVICE_CPU;
-  out.data = y;
-  out.dtype = in.dtype;
-  out.m = m;
-  out.n = out.ld = options_.n;
-  copies_[next_++ % copies_.size()].method.apply(exec.get(), in, nullptr, out);
+  copies_[next_++ % copies_.size()].method.apply(exec.get(), f32_rows(x, m, options_.k, options_.k), nullptr,
+                                                 f32_output(y, m, options_.n, options_.n));
 }
 
 }  // namespace pluq::cli

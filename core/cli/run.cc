@@ -64,12 +64,7 @@ void run(const Flags& f, const CommonFlags& common) {
   GenerateRequest request = make_request(f, open);
   request.prompt_ids = open.tokenizer->encode(prompt, /*add_special=*/true);
   request.cancel = &interrupted();
-  if (!common.json) {
-    request.on_text = [](std::string_view text) {
-      std::fwrite(text.data(), 1, text.size(), stdout);
-      std::fflush(stdout);
-    };
-  }
+  if (!common.json) request.on_text = stream_text;
   Session session = open.session();
   const GenerateResult result = generate(session, *open.tokenizer, request);
   if (common.json) {

@@ -4,8 +4,8 @@
 #include <utility>
 
 #include "base/error.h"
-#include "checkpoint/dtype.h"
 #include "device/exec.h"
+#include "plugin/call_args.h"
 #include "plugin/host_table.h"
 
 namespace pluq {
@@ -47,35 +47,11 @@ Linear Linear::load(const LayerRequest& request, ResolvedLayer resolved, std::ve
 }
 
 void Linear::apply(const pluq_exec* exec, const float* x, int64_t ldx, int64_t m, float* y, int64_t ldy) const {
-  pluq_activation in{};
-  in.struct_size = sizeof in;
-  in.device_kind = PLUQ_DEVICE_CPU;
-  in.data = x;
-  in.dtype = dtype_by_id(PLUQ_DTYPE_F32);
-  in.m = m;
-  in.k = k_;
-  in.ld = ldx;
-  pluq_output out{};
-  out.struct_size = sizeof out;
-  out.device_kind = PLUQ_DEVICE_CPU;
-  out.data = y;
-  out.dtype = in.dtype;
-  out.m = m;
-  out.n = n_;
-  out.ld = ldy;
-  method_.apply(exec, in, bias_.empty() ? nullptr : bias_.data(), out);
+  method_.apply(exec, f32_rows(x, m, k_, ldx), bias_.empty() ? nullptr : bias_.data(), f32_output(y, m, n_, ldy));
 }
 
 void Linear::gather(const pluq_exec* exec, std::span<const int32_t> ids, float* y) const {
-  pluq_output out{};
-  out.struct_size = sizeof out;
-  out.device_kind = PLUQ_DEVICE_CPU;
-  out.data = y;
-  out.dtype = dtype_by_id(PLUQ_DTYPE_F32);
-  out.m = static_cast<int64_t>(ids.size());
-  out.n = k_;
-  out.ld = k_;
-  method_.gather(exec, ids, out);
+  method_.gather(exec, ids, f32_output(y, static_cast<int64_t>(ids.size()), k_, k_));
 }
 
 void Linear::dequantize(const pluq_exec* exec, int64_t n_begin, int64_t n_end, float* out) const {

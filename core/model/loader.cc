@@ -11,7 +11,6 @@
 #include "base/progress.h"
 #include "checkpoint/convert.h"
 #include "checkpoint/dtype.h"
-#include "checkpoint/gguf_model.h"
 #include "device/device.h"
 #include "device/exec.h"
 #include "device/isa.h"
@@ -38,7 +37,7 @@ Opened open_checkpoint(const LoadOptions& options) {
   Opened out;
   out.checkpoint = Checkpoint::open(options.path);
   if (out.checkpoint->is_gguf()) {
-    out.config_json = describe_gguf(*out.checkpoint->gguf()).config;
+    out.config_json = out.checkpoint->gguf_config();
     out.config = parse_model_config(out.config_json, options.path);
     return out;
   }

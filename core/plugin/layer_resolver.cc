@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "checkpoint/dtype.h"
+#include "plugin/call_args.h"
 #include "plugin/host_table.h"
 
 namespace pluq {
@@ -129,27 +130,17 @@ std::vector<pluq_tensor> LayerResolver::tensors_of(const LayerRequest& request, 
 }
 
 pluq_layer_desc LayerResolver::describe(const LayerRequest& request, const std::vector<pluq_tensor>& tensors) const {
-  pluq_layer_desc d{};
-  d.struct_size = sizeof d;
+  pluq_layer_desc d = whole_layer(request.name, request.kind, request.in_features, request.out_features, tensors);
   d.compute = options_.compute;
   d.activations = options_.activations;
   d.has_bias = request.has_bias;
-  d.name = str_of(request.name);
-  d.kind = str_of(request.kind);
   d.module_class = str_of(request.module_class);
-  d.in_features = d.in_end = request.in_features;
-  d.out_features = d.out_end = request.out_features;
   if (!request.output_parts.empty()) {
     d.output_parts = request.output_parts.data();
     d.output_parts_count = request.output_parts.size();
   }
-  d.activation_dtype = dtype_by_id(PLUQ_DTYPE_F32);
   d.max_tokens = options_.max_tokens;
   d.max_workspace_bytes = kMaxWorkspace;
-  d.tensors_known = 1;
-  d.tensors = tensors.data();
-  d.tensor_stride = sizeof(pluq_tensor);
-  d.tensor_count = tensors.size();
   return d;
 }
 

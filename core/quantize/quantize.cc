@@ -24,6 +24,7 @@
 #include "device/device.h"
 #include "device/exec.h"
 #include "model/plan.h"
+#include "plugin/call_args.h"
 #include "plugin/host_table.h"
 
 namespace pluq {
@@ -199,19 +200,8 @@ class Quantization {
     }
     const json::value quantization = format_.quantization_config(algorithm_, settings_, t.weight->dtype, {&t.layer, 1}, {});
     const FormatConfig config = format_.create_config("safetensors", quantization, nullptr, "");
-    pluq_layer_desc desc{};
-    desc.struct_size = sizeof desc;
-    desc.name = str_of(t.layer.name);
-    desc.kind = str_of(t.layer.kind);
-    desc.module_class = str_of("Linear");
-    desc.in_features = desc.in_end = t.layer.in_features;
-    desc.out_features = desc.out_end = t.layer.out_features;
-    desc.activation_dtype = dtype_by_id(PLUQ_DTYPE_F32);
+    pluq_layer_desc desc = whole_layer(t.layer.name, t.layer.kind, t.layer.in_features, t.layer.out_features, tensors);
     desc.max_tokens = 1;
-    desc.tensors_known = 1;
-    desc.tensors = tensors.data();
-    desc.tensor_stride = sizeof(pluq_tensor);
-    desc.tensor_count = tensors.size();
     const MethodChoice choice = config.get_quant_method(desc, describe_cpu(pool_.size()));
     if (choice.verdict != PLUQ_VERDICT_USE) {
       fail_plugin("format '{}' does not take layer {} that it has just quantized: {}", format_.id(), t.layer.name, choice.reason);

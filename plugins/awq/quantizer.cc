@@ -171,8 +171,7 @@ std::unique_ptr<Quantizer> make_quantizer(QuantizeRequest request) {
 }
 
 std::string quantizer_config(const QuantizeRequest& request, const std::vector<std::string>& plain) {
-  std::string names;
-  for (const std::string& name : plain) names += (names.empty() ? "\"" : ",\"") + name + "\"";
+  const std::string names = json_strings(plain);
   return format(R"({"quant_method":"awq","version":"%s","bits":4,"group_size":%lld,"zero_point":true,)",
                 layout_name(layout_option(request)), static_cast<long long>(group_option(request))) +
          R"("modules_to_not_convert":[)" + names + R"(],"meta":{"quantizer":["pluq:0.9.0"]}})";

@@ -102,8 +102,7 @@ std::unique_ptr<Quantizer> make_quantizer(QuantizeRequest request) {
 }
 
 std::string quantizer_config(const QuantizeRequest& request, const std::vector<std::string>& plain) {
-  std::string names;
-  for (const std::string& name : plain) names += (names.empty() ? "\"" : ",\"") + name + "\"";
+  const std::string names = json_strings(plain);
   const std::string scheme = scheme_of(request);
   const std::string meta = R"("meta":{"quantizer":["pluq:0.9.0"]}})";
   if (scheme != "channel") {

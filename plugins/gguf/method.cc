@@ -4,8 +4,7 @@
 #include <cmath>
 
 #include "gguf/blocks.h"
-#include "gguf/kernels.h"
-#include "pluq/cpu/int_linear.hpp"
+#include "pluq/cpu/tables.hpp"
 #include "pluq/gguf.hpp"
 
 namespace gguf_format {
@@ -20,7 +19,7 @@ const BlockType* type_of(const Tensor& t) {
 class GgufMethod final : public cpu::IntLinear {
  public:
   GgufMethod(const LayerDesc& layer, const Device& device)
-      : IntLinear(layer, device, kernel_tables()), type_(*type_of(layer.tensors.at("weight"))) {
+      : IntLinear(layer, device, cpu::int_tables()), type_(*type_of(layer.tensors.at("weight"))) {
     if (layer.in_features % type_.elements != 0) {
       throw invalid(format("layer %s: in_features is %lld, no multiple of %s's %d", layer.name.c_str(),
                            static_cast<long long>(layer.in_features), type_.name, type_.elements));

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "mxfp4/method.h"
 
-#include "mxfp4/kernels.h"
 #include "pluq/cpu/float4_linear.hpp"
+#include "pluq/cpu/tables.hpp"
 
 namespace mxfp4 {
 namespace {
@@ -12,7 +12,7 @@ using namespace pluq;
 class Mxfp4Method final : public cpu::Float4Linear {
  public:
   Mxfp4Method(const LayerDesc& layer, const Device& device)
-      : Float4Linear(layer, device, kernel_tables(), "weight_packed", "weight_scale", kGroup) {}
+      : Float4Linear(layer, device, cpu::int_tables(), "weight_packed", "weight_scale", kGroup) {}
 
   MethodInfo describe() const override {
     MethodInfo info;

@@ -78,8 +78,7 @@ std::unique_ptr<Quantizer> make_quantizer(QuantizeRequest request) {
 }
 
 std::string quantizer_config(const std::vector<std::string>& plain) {
-  std::string names;
-  for (const std::string& name : plain) names += (names.empty() ? "\"" : ",\"") + name + "\"";
+  const std::string names = json_strings(plain);
   return R"({"quant_method":"compressed-tensors","format":"mxfp4-pack-quantized","quantization_status":"compressed","ignore":[)" +
          names + R"(],"config_groups":{"group_0":{"format":"mxfp4-pack-quantized","targets":["Linear"],)"
          R"("weights":{"num_bits":4,"type":"float","symmetric":true,"strategy":"group","group_size":32,"dynamic":false,)"

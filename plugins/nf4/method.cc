@@ -6,8 +6,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "nf4/kernels.h"
 #include "nf4/statistics.h"
+#include "pluq/cpu/tables.hpp"
 
 namespace nf4 {
 namespace {
@@ -16,7 +16,7 @@ using namespace pluq;
 
 class Nf4Method final : public cpu::IntLinear {
  public:
-  Nf4Method(const LayerDesc& layer, const Device& device) : IntLinear(layer, device, kernel_tables()) {
+  Nf4Method(const LayerDesc& layer, const Device& device) : IntLinear(layer, device, cpu::int_tables()) {
     if (!layer.whole()) {
       throw unsupported("layer " + layer.name + ": blocks of bitsandbytes run over the flattened weight, so split layers are not built");
     }

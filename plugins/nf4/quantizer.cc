@@ -175,8 +175,7 @@ std::vector<Option> quantizer_options() {
 std::unique_ptr<Quantizer> make_quantizer(QuantizeRequest request) { return std::make_unique<Nf4Quantizer>(std::move(request)); }
 
 std::string quantizer_config(const QuantizeRequest& request, const std::vector<std::string>& plain) {
-  std::string names;
-  for (const std::string& name : plain) names += (names.empty() ? "\"" : ",\"") + name + "\"";
+  const std::string names = json_strings(plain);
   const bool nested = request.options.get("double_quant").bool_or(false);
   return R"({"quant_method":"bitsandbytes","load_in_4bit":true,"load_in_8bit":false,"bnb_4bit_compute_dtype":"bfloat16",)"
          R"("bnb_4bit_quant_storage":"uint8","bnb_4bit_quant_type":")" + request.options.get("type").string_or("nf4") +

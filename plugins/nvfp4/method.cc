@@ -3,8 +3,8 @@
 
 #include <cmath>
 
-#include "nvfp4/kernels.h"
 #include "pluq/cpu/float4_linear.hpp"
+#include "pluq/cpu/tables.hpp"
 #include "pluq/float8.hpp"
 
 namespace nvfp4 {
@@ -15,7 +15,7 @@ using namespace pluq;
 class Nvfp4Method final : public cpu::Float4Linear {
  public:
   Nvfp4Method(const LayerDesc& layer, const Device& device)
-      : Float4Linear(layer, device, kernel_tables(), "weight_packed", "weight_scale", kGroup) {
+      : Float4Linear(layer, device, cpu::int_tables(), "weight_packed", "weight_scale", kGroup) {
     for (const char* name : {"weight_global_scale", "input_global_scale"}) {
       const Tensor* t = layer.tensors.find(name);
       if (t == nullptr) continue;

@@ -88,8 +88,7 @@ std::vector<Option> quantizer_options() {
 std::unique_ptr<Quantizer> make_quantizer(QuantizeRequest request) { return std::make_unique<W8a8Quantizer>(std::move(request)); }
 
 std::string quantizer_config(const QuantizeRequest& request, const std::vector<std::string>& plain) {
-  std::string names;
-  for (const std::string& name : plain) names += (names.empty() ? "\"" : ",\"") + name + "\"";
+  const std::string names = json_strings(plain);
   const std::string inputs = request.options.get("activations").string_or("token");
   const std::string token = std::string(R"({"num_bits":8,"type":"int","symmetric":)") + (inputs == "token" ? "true" : "false") +
                             R"(,"strategy":"token","dynamic":true})";

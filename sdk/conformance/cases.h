@@ -92,6 +92,9 @@ class Instance {
   Guarded buffer_;
 };
 
+// One thread, no workspace: what dequantize is called with.
+pluq_exec single_exec();
+
 // A layer whose tensors are filled by each spec's own `sample` (bits of hostile = random bytes everywhere instead).
 Case filled(const Instance& like, uint64_t seed, bool hostile);
 

@@ -7,6 +7,7 @@
 #include "device/device.h"
 #include "device/exec.h"
 #include "device/isa.h"
+#include "plugin/call_args.h"
 
 namespace pluq::conformance {
 
@@ -48,26 +49,17 @@ std::vector<Setting> all_settings(int workers) {
 namespace {
 
 pluq_layer_desc describe(const Case& layer, const Setting& setting, const Shard* shard) {
-  pluq_layer_desc d{};
-  d.struct_size = sizeof d;
+  pluq_layer_desc d = whole_layer("layer", "linear", layer.k, layer.n, layer.tensors);
   d.compute = setting.compute;
   d.activations = setting.activations;
-  d.name = str_of("layer");
-  d.kind = str_of("linear");
-  d.module_class = str_of("Linear");
-  d.in_features = layer.k;
-  d.out_features = layer.n;
-  d.in_begin = shard == nullptr ? 0 : shard->k0;
-  d.in_end = shard == nullptr ? layer.k : shard->k1;
-  d.out_begin = shard == nullptr ? 0 : shard->n0;
-  d.out_end = shard == nullptr ? layer.n : shard->n1;
-  d.activation_dtype = dtype_by_id(PLUQ_DTYPE_F32);
+  if (shard != nullptr) {
+    d.in_begin = shard->k0;
+    d.in_end = shard->k1;
+    d.out_begin = shard->n0;
+    d.out_end = shard->n1;
+  }
   d.max_tokens = 512;
   d.max_workspace_bytes = uint64_t{1} << 30;
-  d.tensors_known = 1;
-  d.tensors = layer.tensors.data();
-  d.tensor_stride = sizeof(pluq_tensor);
-  d.tensor_count = layer.tensors.size();
   return d;
 }
 
@@ -207,14 +199,19 @@ bool Instance::process(ThreadPool& pool, std::string* why) {
   return true;
 }
 
-std::vector<float> Instance::dequantize() const {
-  const Guarded out(static_cast<size_t>(n_ * k_) * sizeof(float), 4);
+pluq_exec single_exec() {
   pluq_exec exec{};
   exec.struct_size = sizeof exec;
   exec.device_kind = PLUQ_DEVICE_CPU;
   exec.host = &host_table();
   exec.worker = -1;
   exec.n_workers = 1;
+  return exec;
+}
+
+std::vector<float> Instance::dequantize() const {
+  const Guarded out(static_cast<size_t>(n_ * k_) * sizeof(float), 4);
+  const pluq_exec exec = single_exec();
   step("dequantize of {}", text());
   ok(method_.api->dequantize(method_.self, &exec, tensors_.data(), sizeof(pluq_tensor), tensors_.size(), 0, n_, out.as<float>(), k_),
      text() + ": dequantize");
@@ -223,22 +220,8 @@ std::vector<float> Instance::dequantize() const {
 
 pluq_status* Instance::apply(const pluq_exec* exec, const float* x, int64_t ldx, int64_t m, const float* bias, float* y,
                              int64_t ldy) const {
-  pluq_activation in{};
-  in.struct_size = sizeof in;
-  in.device_kind = PLUQ_DEVICE_CPU;
-  in.data = x;
-  in.dtype = dtype_by_id(PLUQ_DTYPE_F32);
-  in.m = m;
-  in.k = k_;
-  in.ld = ldx;
-  pluq_output out{};
-  out.struct_size = sizeof out;
-  out.device_kind = PLUQ_DEVICE_CPU;
-  out.data = y;
-  out.dtype = in.dtype;
-  out.m = m;
-  out.n = n_;
-  out.ld = ldy;
+  const pluq_activation in = f32_rows(x, m, k_, ldx);
+  const pluq_output out = f32_output(y, m, n_, ldy);
   return method_.api->apply(method_.self, exec, &in, bias, &out);
 }
 

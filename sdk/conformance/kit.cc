@@ -2,7 +2,6 @@
 // One child process per test: limits, time-out, and what the child was doing when it died.
 #include "conformance/kit.h"
 
-#include <openssl/evp.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -20,6 +19,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/hash.h"
 #include "conformance/harness.h"
 
 #if defined(__has_feature)
@@ -127,17 +127,6 @@ Outcome run_here(const Test& test, const Subject& subject) {
   return out;
 }
 
-std::string hash(std::span<const std::byte> bytes) {
-  unsigned char digest[32];
-  unsigned int size = 0;
-  if (EVP_Digest(bytes.data(), bytes.size(), digest, &size, EVP_sha256(), nullptr) != 1) {
-    fail(ErrorKind::kFailed, "SHA-256 is not available in this OpenSSL");
-  }
-  std::string out;
-  for (const unsigned char c : digest) out += fmt::format("{:02x}", c);
-  return out;
-}
-
 }  // namespace
 
 Outcome run_isolated(const Test& test, const Subject& subject, double time_limit) {
@@ -195,7 +184,7 @@ Report check_plugin(const Options& options, const std::function<void(const Resul
   report.path = subject.path;
   report.seed = options.seed;
   const auto map = MappedFile::open(subject.path);
-  report.sha256 = hash(map->bytes());
+  report.sha256 = sha256_hex(map->bytes());
   // A file that cannot even be read as a plugin fails the first test and gets no further.
   const auto add = [&](Result r) {
     report.results.push_back(std::move(r));

@@ -89,12 +89,7 @@ std::string dequantize(const Subject& s) {
   ThreadPool pool(1);
   const int n = each(s, pool, true, [&](const Ready&, const Instance& in) {
     const std::vector<float> all = in.dequantize();
-    pluq_exec exec{};
-    exec.struct_size = sizeof exec;
-    exec.device_kind = PLUQ_DEVICE_CPU;
-    exec.host = &host_table();
-    exec.worker = -1;
-    exec.n_workers = 1;
+    const pluq_exec exec = single_exec();
     for (const auto& [begin, end] : {std::pair<int64_t, int64_t>{0, 1}, {5, 12}, {in.n() - 1, in.n()}, {3, 3}}) {
       const int64_t ld = in.k() + 3, rows = end - begin;
       const Guarded out(static_cast<size_t>(rows == 0 ? 0 : (rows - 1) * ld + in.k()) * 4, 4);

@@ -9,27 +9,13 @@ import shutil
 import struct
 import subprocess
 import sys
-import tempfile
 
 import numpy as np
 
-pluq, source = sys.argv[1:3]
+source = sys.argv[2]
+sys.path.insert(0, f'{source}/tests/support')
+from program import check, finish, instruction_sets, pluq, run, work
 tiny = f'{source}/tests/data/tiny'
-failed, passed = [], 0
-work = tempfile.mkdtemp()
-
-
-def run(*args, env=None):
-    return subprocess.run([pluq, *map(str, args)], capture_output=True, text=True, env={**os.environ, **(env or {})})
-
-
-def check(name, ok, detail=''):
-    global passed
-    if ok:
-        passed += 1
-    else:
-        failed.append(name)
-        print(f'FAILED {name}: {detail}', flush=True)
 
 
 def logits(model, *flags, env=None):
@@ -42,8 +28,7 @@ def relative(a, b):
     return float(np.sqrt(((a - b) ** 2).mean()) / b.std())
 
 
-levels = [l for l in ('portable', 'avx2', 'avx512') if run('doctor', env={'PLUQ_ISA': l}).returncode == 0]
-print('instruction sets here:', ' '.join(levels), '; skipped:', ' '.join({'portable', 'avx2', 'avx512'} - set(levels)) or 'none')
+levels = instruction_sets()
 want = np.load(f'{tiny}/expected.npy')
 for isa in levels:
     env = {'PLUQ_ISA': isa}
@@ -317,6 +302,4 @@ b = run('bench-linear', '--format', 'gptq', '--n', 256, '--k', 256, '--m', '1,4'
 check('bench-linear', b.returncode == 0 and set(json.loads(b.stdout)['rows'][0]) == {'m', 'seconds', 'gops', 'gb_per_s', 'share_of_bandwidth', 'share_of_peak', 'kernel'}, b.stderr)
 b = run('bench', tiny, '--prefill', 16, '--decode', 4, '--repeat', 1, '--json')
 check('bench', b.returncode == 0 and set(json.loads(b.stdout)) == {'prefill', 'decode', 'bytes_per_token', 'bandwidth_gb_per_s', 'share_of_bandwidth'}, b.stderr)
-shutil.rmtree(work)
-print(f'{passed} passed, {len(failed)} failed')
-sys.exit(bool(failed))
+finish()

@@ -8,34 +8,19 @@ import json
 import os
 import shutil
 import struct
-import subprocess
 import sys
-import tempfile
 
 import numpy as np
 
-pluq, source = sys.argv[1:3]
+source = sys.argv[2]
+sys.path.insert(0, f'{source}/tests/support')
+from program import check, finish, instruction_sets, run, work
 data = f'{source}/tests/data/families'
 names = sys.argv[3:] or sorted(d for d in os.listdir(data) if os.path.isdir(f'{data}/{d}'))
-failed, passed = [], 0
-work = tempfile.mkdtemp()
 ids = [int(i) for i in open(f'{data}/ids.txt').read().split(',')]
 # dynamic rotations depend on the length that is planned for; the reference ran all ids.
 CONTEXT = {'llama-dynamic': ['--context', len(ids)]}
 PROMPT = 'Twelve zebras cross a wide river'  # longer than every window and than one block of the KV cache
-
-
-def run(*args, env=None):
-    return subprocess.run([pluq, *map(str, args)], capture_output=True, text=True, env={**os.environ, **(env or {})})
-
-
-def check(name, ok, detail=''):
-    global passed
-    if ok:
-        passed += 1
-    else:
-        failed.append(name)
-        print(f'FAILED {name}: {detail}', flush=True)
 
 
 def relative(a, b):
@@ -109,8 +94,7 @@ def distance(a, want):
     return 'no logits' if a is None else relative(a[-len(want):], want)
 
 
-levels = [l for l in ('portable', 'avx2', 'avx512') if run('doctor', env={'PLUQ_ISA': l}).returncode == 0]
-print('instruction sets here:', ' '.join(levels), '; skipped:', ' '.join({'portable', 'avx2', 'avx512'} - set(levels)) or 'none')
+levels = instruction_sets()
 
 
 def test_forward(name):
@@ -335,6 +319,4 @@ for name in names:
     if name in ('llama', 'qwen3', 'phi3', 'mixtral'):
         test_quantized(name, directory, exact)
 test_refused()
-shutil.rmtree(work)
-print(f'{passed} passed, {len(failed)} failed')
-sys.exit(bool(failed))
+finish()

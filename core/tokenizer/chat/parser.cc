@@ -471,9 +471,7 @@ class Parser {
       } else if (accept("[")) {
         n = subscript(std::move(n));
       } else if (accept("(")) {
-        NodePtr call = make_with(Op::kCall, "", std::move(n));
-        arguments(call.get());
-        n = std::move(call);
+        n = call(std::move(n));
       } else {
         return n;
       }
@@ -517,6 +515,12 @@ class Parser {
     }
   }
 
+  NodePtr call(NodePtr callee) {  // after "("
+    NodePtr n = make_with(Op::kCall, "", std::move(callee));
+    arguments(n.get());
+    return n;
+  }
+
   std::string filter_name() {
     std::string filter = name();
     if (!is_filter(filter)) fail(fmt::format("there is no filter '{}'", printable(filter, 40)));
@@ -541,9 +545,7 @@ class Parser {
       } else if (accept_name("is")) {
         n = test(std::move(n));
       } else if (accept("(")) {
-        NodePtr call = make_with(Op::kCall, "", std::move(n));
-        arguments(call.get());
-        n = std::move(call);
+        n = call(std::move(n));
       } else {
         return n;
       }

@@ -686,6 +686,13 @@ class QuantizeContext {
   const pluq_quantize_context* context_;
 };
 
+// The inside of a JSON array of names: "a","b". Names are those of layers and hold nothing that needs escaping.
+inline std::string json_strings(const std::vector<std::string>& names) {
+  std::string out;
+  for (const std::string& name : names) out += (out.empty() ? "\"" : ",\"") + name + "\"";
+  return out;
+}
+
 class Quantizer {
  public:
   explicit Quantizer(QuantizeRequest request) : request_(std::move(request)) {}

@@ -7,16 +7,14 @@ import json
 import os
 import shutil
 import struct
-import subprocess
 import sys
-import tempfile
 
 import numpy as np
 
-pluq, source = sys.argv[1:3]
+source = sys.argv[2]
+sys.path.insert(0, f'{source}/tests/support')
+from program import check, finish, run, work
 tiny = f'{source}/tests/data/tiny'
-work = tempfile.mkdtemp()
-failed, passed = [], 0
 NF4 = np.array([-1, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334,
                 -0.09105003625154495, 0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
                 0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1], np.float32)
@@ -25,18 +23,6 @@ FP4 = np.concatenate([FP4, -FP4])
 E2M1 = np.array([0, .5, 1, 1.5, 2, 3, 4, 6, -0., -.5, -1, -1.5, -2, -3, -4, -6], np.float32)
 E4M3 = np.array([(-1) ** (c >> 7) * ((c & 7) * 2. ** -9 if c >> 3 & 15 == 0 else (8 + (c & 7)) * 2. ** ((c >> 3 & 15) - 10))
                  for c in range(256)], np.float32)
-
-
-def check(name, ok, detail=''):
-    global passed
-    passed += bool(ok)
-    if not ok:
-        failed.append(name)
-        print(f'FAILED {name}: {detail}', flush=True)
-
-
-def run(*args):
-    return subprocess.run([pluq, *map(str, args)], capture_output=True, text=True)
 
 
 def load(directory):
@@ -266,6 +252,4 @@ for fixture, kind, settings in (('ct-mxfp4a16', 'mxfp4', []), ('ct-nvfp4a16', 'n
                     if k.rsplit('_proj', 1)[0] in same and 'quant_state' not in k and k not in nested)
     check(f'{fixture}: bytes as the tool writes them', different == 0, different)
 
-shutil.rmtree(work)
-print(f'{passed} passed, {len(failed)} failed')
-sys.exit(bool(failed))
+finish()

@@ -4,33 +4,18 @@ gguf has given: once as a GGUF file with llama.cpp's names and row order, once a
     gguf_files.py PLUQ SOURCE_DIR"""
 import json
 import os
-import shutil
 import struct
-import subprocess
 import sys
-import tempfile
 
 import numpy as np
 
-pluq, source = sys.argv[1:3]
-work = tempfile.mkdtemp()
-failed, passed = [], 0
+source = sys.argv[2]
+sys.path.insert(0, f'{source}/tests/support')
+from program import check, finish, run, work
 rng = np.random.default_rng(5)
 HIDDEN, INNER, HEADS, KV, VOCAB = 256, 512, 4, 2, 96
 TYPES = [('Q4_0', 2, 32, 18), ('Q4_1', 3, 32, 20), ('Q5_0', 6, 32, 22), ('Q5_1', 7, 32, 24), ('Q8_0', 8, 32, 34), ('Q2_K', 10, 256, 84),
          ('Q3_K', 11, 256, 110), ('Q4_K', 12, 256, 144), ('Q5_K', 13, 256, 176), ('Q6_K', 14, 256, 210)]
-
-
-def check(name, ok, detail=''):
-    global passed
-    passed += bool(ok)
-    if not ok:
-        failed.append(name)
-        print(f'FAILED {name}: {detail}', flush=True)
-
-
-def run(*args):
-    return subprocess.run([pluq, *map(str, args)], capture_output=True, text=True)
 
 
 def text(s):
@@ -143,6 +128,4 @@ for case, tensors, changes, said in (
     r = run('logits', f'{work}/{case}.gguf', '--ids', '0', '--out', f'{work}/o.npy')
     check(f'refused {case}', r.returncode == 3 and all(s in r.stderr for s in said), f'exit {r.returncode}: {r.stderr}')
 
-shutil.rmtree(work)
-print(f'{passed} passed, {len(failed)} failed')
-sys.exit(bool(failed))
+finish()

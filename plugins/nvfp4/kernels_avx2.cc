@@ -1,7 +1,0 @@
-// SPDX-License-Identifier: Apache-2.0
-// Integer kernels for avx2.
-#include "pluq/cpu/int_gemm_avx2.inl"
-
-namespace nvfp4 {
-PLUQ_INT_KERNELS_AVX2(kernels_avx2)
-}  // namespace nvfp4
