@@ -12,14 +12,19 @@
 
 namespace pluq {
 
+bool KvShape::quantized() const { return dtype_by_id(dtype).block_bytes == 1; }
+
 int64_t KvShape::token_bytes() const {
-  return 2 * layers * kv_heads * head_dim * static_cast<int64_t>(dtype_by_id(dtype).block_bytes);
+  const int64_t codes = head_dim * static_cast<int64_t>(dtype_by_id(dtype).block_bytes);
+  return 2 * layers * kv_heads * (codes + (token_scales() ? static_cast<int64_t>(sizeof(float)) : 0));
 }
 
 KvCache::KvCache(const KvShape& shape) : shape_(shape) {
   total_blocks_ = ceil_div(shape.context, kKvBlock);
   const auto tokens = checked_mul(total_blocks_, kKvBlock, "the KV cache");
   bytes_ = static_cast<size_t>(checked_mul(tokens, shape.token_bytes(), "the KV cache"));
+  const auto scales = static_cast<size_t>(shape.token_scales() ? 2 * shape.layers * shape.kv_heads * tokens : 0);
+  codes_bytes_ = bytes_ - scales * sizeof(float);
   void* data = ::mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (data == MAP_FAILED) {
     fail(ErrorKind::kFailed, "the KV cache of {} tokens needs {} MiB of address space: {}", shape.context, bytes_ >> 20,
@@ -53,7 +58,16 @@ KvView KvCache::view() const {
   v.head_dim = shape_.head_dim;
   v.table = table_.data();
   v.k = data_;
-  v.v = data_ + bytes_ / 2;
+  v.v = data_ + codes_bytes_ / 2;
+  v.token_scales = shape_.token_scales();
+  if (v.token_scales) {
+    v.k_scale = reinterpret_cast<float*>(data_ + codes_bytes_);
+    v.v_scale = v.k_scale + (bytes_ - codes_bytes_) / sizeof(float) / 2;
+  } else if (shape_.quantized()) {
+    // Given scales are only read; the view's pointer also serves those that are written.
+    v.k_scale = const_cast<float*>(shape_.k_scale.data());
+    v.v_scale = const_cast<float*>(shape_.v_scale.data());
+  }
   return v;
 }
 

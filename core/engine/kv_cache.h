@@ -15,10 +15,16 @@ struct KvShape {
   int64_t layers = 0;
   int64_t kv_heads = 0;
   int64_t head_dim = 0;
-  uint32_t dtype = 0;  // PLUQ_DTYPE_F32, F16 or BF16
+  uint32_t dtype = 0;  // PLUQ_DTYPE_F32, F16, BF16, F8_E4M3, F8_E5M2 or I8
   int64_t context = 0; // tokens
 
-  // Bytes of one token over all layers, K and V together.
+  // 8-bit types: one scale per layer and head, [layers, kv_heads] each; both empty: one per token and head, computed
+  // when the token is stored.
+  std::vector<float> k_scale, v_scale;
+
+  bool quantized() const;
+  bool token_scales() const { return quantized() && k_scale.empty(); }
+  // Bytes of one token over all layers, K and V and their scales together.
   int64_t token_bytes() const;
 };
 
@@ -43,6 +49,7 @@ class KvCache {
   int64_t total_blocks_ = 0;
   size_t bytes_ = 0;
   std::byte* data_ = nullptr;
+  size_t codes_bytes_ = 0;      // of K and V; scales of tokens lie behind them
   std::vector<int32_t> table_;  // [blocks of the sequence] -> physical block
   std::vector<int32_t> free_;   // physical blocks, the next one at the back
 };

@@ -9,9 +9,9 @@
 namespace pluq {
 namespace {
 
-KvShape kv_shape(const Model& model, int64_t context, uint32_t dtype) {
+KvShape kv_shape(const Model& model, int64_t context, const SessionOptions& options) {
   const ModelConfig& c = model.config();
-  const KvShape shape{c.num_hidden_layers, c.num_key_value_heads, c.head_dim, dtype, context};
+  const KvShape shape{c.num_hidden_layers, c.num_key_value_heads, c.head_dim, options.kv_dtype, context, options.k_scale, options.v_scale};
   require_memory(static_cast<uint64_t>(shape.token_bytes() * context),
                  fmt::format("a KV cache of {} tokens", context));
   return shape;
@@ -22,7 +22,7 @@ KvShape kv_shape(const Model& model, int64_t context, uint32_t dtype) {
 Session::Session(std::shared_ptr<Model> model, const SessionOptions& options)
     : model_(std::move(model)),
       context_(options.context > 0 ? std::min(options.context, model_->max_context()) : model_->max_context()),
-      cache_(kv_shape(*model_, context_, options.kv_dtype)) {}
+      cache_(kv_shape(*model_, context_, options)) {}
 
 void Session::check_room(size_t count) const {
   const auto total = length_ + static_cast<int64_t>(count);

@@ -16,7 +16,8 @@ namespace pluq {
 
 struct SessionOptions {
   int64_t context = 0;            // most tokens the sequence can have; 0: the model's own, at most 4096
-  uint32_t kv_dtype = PLUQ_DTYPE_F16; // F32, F16 or BF16
+  uint32_t kv_dtype = PLUQ_DTYPE_F16; // F32, F16, BF16, F8_E4M3, F8_E5M2 or I8
+  std::vector<float> k_scale, v_scale; // 8-bit types: see KvShape
 };
 
 // Not thread-safe; several sessions may share one model one after the other.

@@ -155,6 +155,69 @@ inline float from_f16(uint16_t h) {
   return value;
 }
 
+// 8-bit floats, to nearest even; values beyond the largest were clamped before.
+inline uint8_t to_e4m3(float value) {
+  uint32_t bits;
+  memcpy(&bits, &value, 4);
+  const uint32_t sign = bits >> 24 & 0x80, magnitude = bits & 0x7fffffffU;
+  if (magnitude > 0x7f800000U) return static_cast<uint8_t>(sign | 0x7f);
+  if (magnitude < 0x3c800000U) {  // below 2^-6: multiples of 2^-9, by the float adder
+    float small;
+    memcpy(&small, &magnitude, 4);
+    return static_cast<uint8_t>(sign | static_cast<uint32_t>(((small + 24576.0F) - 24576.0F) * 512.0F));
+  }
+  return static_cast<uint8_t>(sign | ((magnitude + 0x7ffffU + (magnitude >> 20 & 1)) >> 20) - (120U << 3));
+}
+inline float from_e4m3(uint8_t code) {
+  uint32_t bits = static_cast<uint32_t>(code & 0x7f) << 20;
+  float value;
+  memcpy(&value, &bits, 4);
+  value *= 0x1.0p120F;
+  memcpy(&bits, &value, 4);
+  const uint32_t special = (code & 0x7f) == 0x7f ? 0x7fc00000U : 0U;
+  bits |= special | static_cast<uint32_t>(code & 0x80) << 24;
+  memcpy(&value, &bits, 4);
+  return value;
+}
+inline uint8_t to_e5m2(float value) {
+  uint32_t bits;
+  memcpy(&bits, &value, 4);
+  const uint32_t sign = bits >> 24 & 0x80, magnitude = bits & 0x7fffffffU;
+  if (magnitude > 0x7f800000U) return static_cast<uint8_t>(sign | 0x7f);
+  if (magnitude < 0x38800000U) {  // below 2^-14: multiples of 2^-16
+    float small;
+    memcpy(&small, &magnitude, 4);
+    return static_cast<uint8_t>(sign | static_cast<uint32_t>(((small + 192.0F) - 192.0F) * 65536.0F));
+  }
+  return static_cast<uint8_t>(sign | ((magnitude + 0xfffffU + (magnitude >> 21 & 1)) >> 21) - (112U << 2));
+}
+
+inline float kv_limit(uint32_t dtype) {
+  return dtype == PLUQ_DTYPE_F8_E4M3 ? 448.0F : dtype == PLUQ_DTYPE_F8_E5M2 ? 57344.0F : 127.0F;
+}
+
+// One token's codes of one head, `step` apart: round(clamp(x / scale)).
+inline void store_codes(uint32_t dtype, uint8_t* to, int64_t step, const float* from, int64_t n, float scale) {
+  const float limit = kv_limit(dtype), low = dtype == PLUQ_DTYPE_I8 ? -128.0F : -limit;
+  for (int64_t i = 0; i < n; ++i) {
+    const float v = from[i] / scale;
+    const float x = v > limit ? limit : v < low ? low : v;
+    to[i * step] = dtype == PLUQ_DTYPE_F8_E4M3   ? to_e4m3(x)
+                   : dtype == PLUQ_DTYPE_F8_E5M2 ? to_e5m2(x)
+                                                 : static_cast<uint8_t>(static_cast<int8_t>(x == x ? __builtin_rintf(x) : 0.0F));
+  }
+}
+
+inline float token_scale(uint32_t dtype, const float* x, int64_t n) {
+  float largest = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    const float a = __builtin_fabsf(x[i]);
+    largest = a > largest ? a : largest;
+  }
+  const float scale = largest / kv_limit(dtype);
+  return scale > 0 ? scale : 1.0F;
+}
+
 // One token's K or V of one head: `step` elements apart.
 inline void store_row(uint32_t dtype, uint8_t* to, int64_t step, const float* from, int64_t n) {
   if (dtype == PLUQ_DTYPE_F32) {
@@ -171,25 +234,54 @@ inline void store_row(uint32_t dtype, uint8_t* to, int64_t step, const float* fr
 }
 
 void store_kv(const KvView& kv, bool value, int64_t layer, int64_t token, const float* x) {
-  const int64_t bytes = kv.dtype == PLUQ_DTYPE_F32 ? 4 : 2, slot = token % kKvBlock;
+  const int64_t slot = token % kKvBlock, step = value ? 1 : kKvBlock;
   uint8_t* base = reinterpret_cast<uint8_t*>(value ? kv.v : kv.k);
+  float* scales = value ? kv.v_scale : kv.k_scale;
   for (int64_t h = 0; h < kv.kv_heads; ++h) {
     const int64_t block = kv.block(layer, token, h);
     const int64_t at = value ? block + slot * kv.head_dim : block + slot;
-    store_row(kv.dtype, base + at * bytes, value ? 1 : kKvBlock, x + h * kv.head_dim, kv.head_dim);
+    const float* from = x + h * kv.head_dim;
+    if (scales == nullptr) {
+      store_row(kv.dtype, base + at * (kv.dtype == PLUQ_DTYPE_F32 ? 4 : 2), step, from, kv.head_dim);
+      continue;
+    }
+    float* scale = scales + kv.scale(layer, token, h);
+    if (kv.token_scales) *scale = token_scale(kv.dtype, from, kv.head_dim);
+    store_codes(kv.dtype, base + at, step, from, kv.head_dim, *scale);
   }
 }
 
-// `count` elements of a block as f32, in the cache's order.
+// `count` elements of a block as f32, in the cache's order; of 8-bit types without their scales.
 inline const float* load_block(const KvView& kv, const std::byte* half, int64_t block, int64_t count, float* buffer) {
   const uint8_t* base = reinterpret_cast<const uint8_t*>(half);
-  if (kv.dtype == PLUQ_DTYPE_F32) return reinterpret_cast<const float*>(base) + block;
-  const auto* from = reinterpret_cast<const uint16_t*>(base) + block;
-  if (kv.dtype == PLUQ_DTYPE_BF16) {
-    for (int64_t i = 0; i < count; ++i) buffer[i] = from_bf16(from[i]);
-  } else {
-    for (int64_t i = 0; i < count; ++i) buffer[i] = from_f16(from[i]);
+  const auto* words = reinterpret_cast<const uint16_t*>(base) + block;
+  const uint8_t* codes = base + block;
+  switch (kv.dtype) {
+    case PLUQ_DTYPE_F32: return reinterpret_cast<const float*>(base) + block;
+    case PLUQ_DTYPE_BF16:
+      for (int64_t i = 0; i < count; ++i) buffer[i] = from_bf16(words[i]);
+      break;
+    case PLUQ_DTYPE_F8_E4M3:
+      for (int64_t i = 0; i < count; ++i) buffer[i] = from_e4m3(codes[i]);
+      break;
+    case PLUQ_DTYPE_F8_E5M2:
+      for (int64_t i = 0; i < count; ++i) buffer[i] = from_f16(static_cast<uint16_t>(codes[i] << 8));
+      break;
+    case PLUQ_DTYPE_I8:
+      for (int64_t i = 0; i < count; ++i) buffer[i] = static_cast<float>(static_cast<int8_t>(codes[i]));
+      break;
+    default:
+      for (int64_t i = 0; i < count; ++i) buffer[i] = from_f16(words[i]);
   }
+  return buffer;
+}
+
+// The scales of the 16 tokens of a block, or nullptr.
+inline const float* block_scales(const KvView& kv, const float* scales, int64_t layer, int64_t token, int64_t kv_head, float* buffer) {
+  if (scales == nullptr) return nullptr;
+  const float* first = scales + kv.scale(layer, token, kv_head);
+  if (kv.token_scales) return first;
+  for (int64_t i = 0; i < kKvBlock; ++i) buffer[i] = *first;
   return buffer;
 }
 
@@ -268,6 +360,16 @@ struct QueryRow {
 
 constexpr int kRowsAtOnce = 4;
 
+// Multiplies what the rows hold of the block at `at` by one factor per key.
+inline void scale_block(const QueryRow* rows, int64_t n, const float* scales, int64_t at, int64_t base) {
+  if (scales == nullptr) return;
+  for (int64_t r = 0; r < n; ++r) {
+    const int64_t begin = rows[r].first > at ? rows[r].first - at : 0, end = rows[r].keys - at < kKvBlock ? rows[r].keys - at : kKvBlock;
+    float* s = rows[r].scores + (at - base);
+    for (int64_t i = begin; i < end; ++i) s[i] *= scales[i];
+  }
+}
+
 // The rows of a tile over one block of keys at `at`.
 inline void score_block(const QueryRow* rows, int64_t n, const float* k, int64_t at, int64_t base, const AttentionArgs& args) {
   const int64_t d = args.kv.head_dim;
@@ -317,6 +419,7 @@ inline void attention_of_tile(const AttentionArgs& args, int64_t kv_head, int64_
   const int64_t stride = (last - base + kKvBlock - 1) / kKvBlock * kKvBlock;
   constexpr int64_t kMaxRows = 64;
   QueryRow rows[kMaxRows];
+  float scales[kKvBlock];
   float* buffer = args.scratch + args.tile * group * stride;
   // Rows of heads beyond kMaxRows are worked on in further rounds.
   for (int64_t h0 = 0; h0 < group; h0 += kMaxRows / args.tile) {
@@ -335,6 +438,7 @@ inline void attention_of_tile(const AttentionArgs& args, int64_t kv_head, int64_
     }
     for (int64_t at = base; at < last; at += kKvBlock) {
       score_block(rows, n, load_block(kv, kv.k, kv.block(args.layer, at, kv_head), kKvBlock * d, buffer), at, base, args);
+      scale_block(rows, n, block_scales(kv, kv.k_scale, args.layer, at, kv_head, scales), at, base);
     }
     for (int64_t r = 0; r < n; ++r) {
       float* seen = rows[r].scores + (rows[r].first - base);
@@ -344,6 +448,7 @@ inline void attention_of_tile(const AttentionArgs& args, int64_t kv_head, int64_
     }
     for (int64_t at = base; at < last; at += kKvBlock) {
       const int64_t held = last - at < kKvBlock ? last - at : kKvBlock;
+      scale_block(rows, n, block_scales(kv, kv.v_scale, args.layer, at, kv_head, scales), at, base);
       value_block(rows, n, load_block(kv, kv.v, kv.block(args.layer, at, kv_head), held * d, buffer), at, base, d);
     }
   }
