@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The C interface of libpluq (sdk/include/pluq/pluq.h) over the rooms: one layer at a time, on the caller's threads and in
-// the caller's memory.
+// The C interface of libpluq (sdk/include/pluq/pluq.h) over the rooms: one layer at a time, on the
+// caller's threads and in the caller's memory.
 #include "pluq/pluq.h"
 
 #include <dlfcn.h>
@@ -29,8 +29,10 @@
 struct pluq_engine {
   pluq::Allocator memory;
   std::unique_ptr<pluq::PluginHost> plugins;
-  std::unique_ptr<pluq::ThreadPool> pool;  // the library's, or one worker for loading when the caller brings threads
-  void (*parallel)(void* user, void (*fn)(void* arg, int32_t worker, int32_t n_workers), void* arg) = nullptr;
+  std::unique_ptr<pluq::ThreadPool>
+      pool;  // the library's, or one worker for loading when the caller brings threads
+  void (*parallel)(void* user, void (*fn)(void* arg, int32_t worker, int32_t n_workers),
+                   void* arg) = nullptr;
   void* parallel_user = nullptr;
   int32_t n_workers = 1;
   std::mutex turn;  // one computation at a time
@@ -57,9 +59,10 @@ pluq_status* guarded(const Body& body) noexcept {
     body();
     return nullptr;
   } catch (const Error& e) {
-    const int32_t code = e.kind() == ErrorKind::kInput || e.kind() == ErrorKind::kUsage ? PLUQ_STATUS_INVALID
-                         : e.kind() == ErrorKind::kPlugin                               ? PLUQ_STATUS_UNSUPPORTED
-                                                                                        : PLUQ_STATUS_INTERNAL;
+    const int32_t code = e.kind() == ErrorKind::kInput || e.kind() == ErrorKind::kUsage
+                             ? PLUQ_STATUS_INVALID
+                         : e.kind() == ErrorKind::kPlugin ? PLUQ_STATUS_UNSUPPORTED
+                                                          : PLUQ_STATUS_INTERNAL;
     return make_status(code, e.what());
   } catch (const std::bad_alloc&) {
     return make_status(PLUQ_STATUS_OUT_OF_MEMORY, "out of memory");
@@ -74,7 +77,8 @@ template <class T>
 T read(const T* from) {
   T out{};
   if (from == nullptr) return out;
-  if (from->struct_size < sizeof(uint32_t)) fail_usage("struct_size is {}; set it to the size of the struct", from->struct_size);
+  if (from->struct_size < sizeof(uint32_t))
+    fail_usage("struct_size is {}; set it to the size of the struct", from->struct_size);
   std::memcpy(&out, from, std::min<size_t>(sizeof out, from->struct_size));
   return out;
 }
@@ -88,13 +92,18 @@ T* required(T* pointer, const char* what) {
 // <directory of libpluq.so>/pluq/plugins, when it is there.
 void add_own_plugins(PluginOptions* options) {
   Dl_info info{};
-  if (::dladdr(reinterpret_cast<const void*>(&pluq_engine_create), &info) == 0 || info.dli_fname == nullptr) return;
+  if (::dladdr(reinterpret_cast<const void*>(&pluq_engine_create), &info) == 0 ||
+      info.dli_fname == nullptr)
+    return;
   std::error_code ec;
-  const auto directory = std::filesystem::canonical(info.dli_fname, ec).parent_path() / "pluq/plugins";
-  if (!ec && std::filesystem::is_directory(directory, ec)) options->directories.push_back(directory.string());
+  const auto directory =
+      std::filesystem::canonical(info.dli_fname, ec).parent_path() / "pluq/plugins";
+  if (!ec && std::filesystem::is_directory(directory, ec))
+    options->directories.push_back(directory.string());
 }
 
-// The exec of one call over the caller's own threads. exec is the first member, so the plugin's pointer is ours.
+// The exec of one call over the caller's own threads. exec is the first member, so the plugin's
+// pointer is ours.
 struct CallerExec {
   pluq_exec exec{};
   const pluq_engine* engine;
@@ -133,7 +142,8 @@ void forward(pluq_linear& l, const float* x, int64_t ldx, int64_t m, float* y, i
   required(x, "x");
   required(y, "y");
   if (ldx < linear.in_features() || ldy < linear.out_features()) {
-    fail_usage("ldx is {} and ldy {}, expected at least {} and {}", ldx, ldy, linear.in_features(), linear.out_features());
+    fail_usage("ldx is {} and ldy {}, expected at least {} and {}", ldx, ldy, linear.in_features(),
+               linear.out_features());
   }
   const std::lock_guard lock(l.engine->turn);
   const auto run = [&](const pluq_exec* exec) {
@@ -145,7 +155,8 @@ void forward(pluq_linear& l, const float* x, int64_t ldx, int64_t m, float* y, i
     CallerExec exec(*l.engine, l.workspace);
     run(&exec.exec);
   } else {
-    const HostExec exec(*l.engine->pool, -1, {l.workspace.data(), l.workspace.size()}, &host_table());
+    const HostExec exec(*l.engine->pool, -1, {l.workspace.data(), l.workspace.size()},
+                        &host_table());
     run(exec.get());
   }
 }
@@ -153,15 +164,18 @@ void forward(pluq_linear& l, const float* x, int64_t ldx, int64_t m, float* y, i
 void dequantize(pluq_linear& l, int64_t n_begin, int64_t n_end, float* out, int64_t ld) {
   const Linear& linear = l.layer.linear;
   if (n_begin < 0 || n_begin > n_end || n_end > linear.out_features()) {
-    fail_usage("rows {} to {} are asked for, the layer has {}", n_begin, n_end, linear.out_features());
+    fail_usage("rows {} to {} are asked for, the layer has {}", n_begin, n_end,
+               linear.out_features());
   }
-  if (ld < linear.in_features()) fail_usage("ld is {}, expected at least {}", ld, linear.in_features());
+  if (ld < linear.in_features())
+    fail_usage("ld is {}, expected at least {}", ld, linear.in_features());
   if (n_begin == n_end) return;
   required(out, "out");
   const std::lock_guard lock(l.engine->turn);
   const HostExec exec(*l.engine->pool, -1, {}, &host_table());
   if (ld == linear.in_features()) return linear.dequantize(exec.get(), n_begin, n_end, out);
-  for (int64_t n = n_begin; n < n_end; ++n) linear.dequantize(exec.get(), n, n + 1, out + (n - n_begin) * ld);
+  for (int64_t n = n_begin; n < n_end; ++n)
+    linear.dequantize(exec.get(), n, n + 1, out + (n - n_begin) * ld);
 }
 
 // ------------------------------------------------------------------ DLPack
@@ -193,29 +207,37 @@ std::unique_ptr<Owned> new_tensor(const pluq_engine& engine, std::vector<int64_t
   t.shape = out->shape.data();
   t.strides = out->strides.data();
   out->tensor.manager_ctx = out.get();
-  out->tensor.deleter = [](pluq_dl_managed_tensor* self) { delete static_cast<Owned*>(self->manager_ctx); };
+  out->tensor.deleter = [](pluq_dl_managed_tensor* self) {
+    delete static_cast<Owned*>(self->manager_ctx);
+  };
   return out;
 }
 
 // The rows of x: how many and how far apart.
 std::pair<int64_t, int64_t> rows_of(const pluq_dl_tensor& x, int64_t k) {
-  if (x.device_type != 1) fail_usage("x is on DLPack device {}, expected the CPU (1)", x.device_type);
+  if (x.device_type != 1)
+    fail_usage("x is on DLPack device {}, expected the CPU (1)", x.device_type);
   if (x.dtype_code != 2 || x.dtype_bits != 32 || x.dtype_lanes != 1) {
-    fail_usage("x has DLPack type code {}, {} bits, {} lanes; expected float (2), 32 bits, 1 lane", x.dtype_code, x.dtype_bits, x.dtype_lanes);
+    fail_usage("x has DLPack type code {}, {} bits, {} lanes; expected float (2), 32 bits, 1 lane",
+               x.dtype_code, x.dtype_bits, x.dtype_lanes);
   }
-  if (x.ndim < 1 || x.ndim > 16 || x.shape == nullptr) fail_usage("x has {} dimensions, expected 1 to 16", x.ndim);
+  if (x.ndim < 1 || x.ndim > 16 || x.shape == nullptr)
+    fail_usage("x has {} dimensions, expected 1 to 16", x.ndim);
   const int last = x.ndim - 1;
   if (x.shape[last] != k) fail_usage("x has {} columns, the layer takes {}", x.shape[last], k);
   int64_t rows = 1;
   for (int d = 0; d < last; ++d) {
-    if (x.shape[d] < 0 || (x.shape[d] > 0 && rows > (int64_t{1} << 40) / x.shape[d])) fail_usage("x has a dimension of {}", x.shape[d]);
+    if (x.shape[d] < 0 || (x.shape[d] > 0 && rows > (int64_t{1} << 40) / x.shape[d]))
+      fail_usage("x has a dimension of {}", x.shape[d]);
     rows *= x.shape[d];
   }
   if (x.strides == nullptr) return {rows, k};
-  if (x.strides[last] != 1 && k > 1) fail_usage("x has a stride of {} along its columns, expected 1", x.strides[last]);
+  if (x.strides[last] != 1 && k > 1)
+    fail_usage("x has a stride of {} along its columns, expected 1", x.strides[last]);
   const int64_t ld = last == 0 ? k : x.strides[last - 1];
   for (int d = last - 1; d > 0; --d) {
-    if (x.strides[d - 1] != x.strides[d] * x.shape[d] && x.shape[d - 1] > 1) fail_usage("the rows of x are not evenly spaced");
+    if (x.strides[d - 1] != x.strides[d] * x.shape[d] && x.shape[d - 1] > 1)
+      fail_usage("the rows of x are not evenly spaced");
   }
   if (ld < k && rows > 1) fail_usage("the rows of x are {} apart, expected at least {}", ld, k);
   return {rows, std::max(ld, k)};
@@ -225,9 +247,13 @@ std::pair<int64_t, int64_t> rows_of(const pluq_dl_tensor& x, int64_t k) {
 
 extern "C" {
 
-int32_t pluq_status_code(const pluq_status* status) { return status == nullptr ? 0 : host_table().status_code(status); }
+int32_t pluq_status_code(const pluq_status* status) {
+  return status == nullptr ? 0 : host_table().status_code(status);
+}
 const char* pluq_status_message(const pluq_status* status) {
-  return status == nullptr ? "" : host_table().status_text(status).data;  // a std::string's, so NUL-terminated
+  return status == nullptr
+             ? ""
+             : host_table().status_text(status).data;  // a std::string's, so NUL-terminated
 }
 void pluq_status_release(pluq_status* status) {
   if (status != nullptr) host_table().status_free(&host_table(), status);
@@ -237,13 +263,17 @@ pluq_status* pluq_engine_create(const pluq_engine_options* given, pluq_engine** 
   return guarded([&] {
     required(out, "engine");
     const pluq_engine_options o = read(given);
-    if ((o.allocate == nullptr) != (o.release == nullptr)) fail_usage("allocate and release go together");
-    if (o.n_workers < 0 || o.n_workers > 1024) fail_usage("n_workers is {}, expected 0 to 1024", o.n_workers);
-    if (o.parallel != nullptr && o.n_workers < 1) fail_usage("parallel needs n_workers, the number of its workers");
+    if ((o.allocate == nullptr) != (o.release == nullptr))
+      fail_usage("allocate and release go together");
+    if (o.n_workers < 0 || o.n_workers > 1024)
+      fail_usage("n_workers is {}, expected 0 to 1024", o.n_workers);
+    if (o.parallel != nullptr && o.n_workers < 1)
+      fail_usage("parallel needs n_workers, the number of its workers");
     auto engine = std::make_unique<pluq_engine>();
     engine->memory = {o.allocate, o.release, o.memory_user};
     PluginOptions plugins;
-    for (size_t i = 0; i < o.plugin_directory_count; ++i) plugins.directories.emplace_back(required(o.plugin_directories, "plugin_directories")[i]);
+    for (size_t i = 0; i < o.plugin_directory_count; ++i)
+      plugins.directories.emplace_back(required(o.plugin_directories, "plugin_directories")[i]);
     plugins.search_defaults = o.plugin_directory_count == 0;
     if (plugins.search_defaults) add_own_plugins(&plugins);
     if (o.allow_list != nullptr) plugins.allow_list = o.allow_list;
@@ -259,15 +289,19 @@ pluq_status* pluq_engine_create(const pluq_engine_options* given, pluq_engine** 
 }
 void pluq_engine_destroy(pluq_engine* engine) { delete engine; }
 
-pluq_status* pluq_linear_create(pluq_engine* engine, const char* checkpoint, const char* name, const pluq_linear_options* given,
-                                pluq_linear** out) {
+pluq_status* pluq_linear_create(pluq_engine* engine, const char* checkpoint, const char* name,
+                                const pluq_linear_options* given, pluq_linear** out) {
   return guarded([&] {
     required(engine, "engine");
     required(out, "linear");
     pluq_linear_options o = read(given);
     if (given == nullptr) o.compute = PLUQ_COMPUTE_FAST;
-    if (o.compute > PLUQ_COMPUTE_FAST || o.activations > PLUQ_ACTIVATIONS_FLOAT || o.max_tokens < 0) {
-      fail_usage("compute is {}, activations {}, max_tokens {}; accepted are 0 and 1, 0 and 1, and 0 or more", o.compute, o.activations, o.max_tokens);
+    if (o.compute > PLUQ_COMPUTE_FAST || o.activations > PLUQ_ACTIVATIONS_FLOAT ||
+        o.max_tokens < 0) {
+      fail_usage(
+          "compute is {}, activations {}, max_tokens {}; accepted are 0 and 1, 0 and 1, and 0 or "
+          "more",
+          o.compute, o.activations, o.max_tokens);
     }
     LoadOptions load;
     load.path = required(checkpoint, "checkpoint");
@@ -281,7 +315,8 @@ pluq_status* pluq_linear_create(pluq_engine* engine, const char* checkpoint, con
     linear->engine = engine;
     linear->max_tokens = o.max_tokens;
     linear->layer = load_layer(*engine->plugins, *engine->pool, load, required(name, "name"));
-    linear->workspace = Buffer(linear->layer.linear.workspace(o.max_tokens, engine->n_workers), "the workspace of the layer");
+    linear->workspace = Buffer(linear->layer.linear.workspace(o.max_tokens, engine->n_workers),
+                               "the workspace of the layer");
     *out = linear.release();
   });
 }
@@ -300,15 +335,18 @@ void pluq_linear_describe(const pluq_linear* linear, pluq_linear_info* info) {
   std::memcpy(info, &out, std::min<size_t>(sizeof out, info->struct_size));
 }
 
-pluq_status* pluq_linear_forward(pluq_linear* linear, const float* x, int64_t ldx, int64_t m, float* y, int64_t ldy) {
+pluq_status* pluq_linear_forward(pluq_linear* linear, const float* x, int64_t ldx, int64_t m,
+                                 float* y, int64_t ldy) {
   return guarded([&] { forward(*required(linear, "linear"), x, ldx, m, y, ldy); });
 }
 
-pluq_status* pluq_linear_dequantize(pluq_linear* linear, int64_t n_begin, int64_t n_end, float* out, int64_t ld) {
+pluq_status* pluq_linear_dequantize(pluq_linear* linear, int64_t n_begin, int64_t n_end, float* out,
+                                    int64_t ld) {
   return guarded([&] { dequantize(*required(linear, "linear"), n_begin, n_end, out, ld); });
 }
 
-pluq_status* pluq_linear_forward_dlpack(pluq_linear* linear, const pluq_dl_tensor* x, pluq_dl_managed_tensor** y) {
+pluq_status* pluq_linear_forward_dlpack(pluq_linear* linear, const pluq_dl_tensor* x,
+                                        pluq_dl_managed_tensor** y) {
   return guarded([&] {
     required(linear, "linear");
     required(x, "x");
@@ -318,8 +356,10 @@ pluq_status* pluq_linear_forward_dlpack(pluq_linear* linear, const pluq_dl_tenso
     std::vector<int64_t> shape(x->shape, x->shape + x->ndim);
     shape.back() = layer.out_features();
     auto result = new_tensor(*linear->engine, std::move(shape));
-    const auto* data = reinterpret_cast<const float*>(static_cast<const char*>(x->data) + x->byte_offset);
-    forward(*linear, data, ld, rows, static_cast<float*>(result->tensor.dl_tensor.data), layer.out_features());
+    const auto* data =
+        reinterpret_cast<const float*>(static_cast<const char*>(x->data) + x->byte_offset);
+    forward(*linear, data, ld, rows, static_cast<float*>(result->tensor.dl_tensor.data),
+            layer.out_features());
     *y = &result.release()->tensor;
   });
 }
@@ -330,7 +370,8 @@ pluq_status* pluq_linear_dequantize_dlpack(pluq_linear* linear, pluq_dl_managed_
     required(w, "w");
     const Linear& layer = linear->layer.linear;
     auto result = new_tensor(*linear->engine, {layer.out_features(), layer.in_features()});
-    dequantize(*linear, 0, layer.out_features(), static_cast<float*>(result->tensor.dl_tensor.data), layer.in_features());
+    dequantize(*linear, 0, layer.out_features(), static_cast<float*>(result->tensor.dl_tensor.data),
+               layer.in_features());
     *w = &result.release()->tensor;
   });
 }

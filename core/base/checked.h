@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Checked arithmetic for every number that comes from a file or a request. Overflow is an input error that
-// names what was computed; raw + and * on such numbers are not allowed outside this header.
+// Checked arithmetic for every number that comes from a file or a request. Overflow is an input
+// error that names what was computed; raw + and * on such numbers are not allowed outside this
+// header.
 #pragma once
 
 #include <concepts>

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The one exception of core. Its kind decides the exit code of the command line; its text is a whole sentence
-// that names the place (file, key, layer), the offending value and the accepted ones.
+// The one exception of core. Its kind decides the exit code of the command line; its text is a
+// whole sentence that names the place (file, key, layer), the offending value and the accepted
+// ones.
 #pragma once
 
 #include <fmt/format.h>
@@ -13,11 +14,11 @@
 namespace pluq {
 
 enum class ErrorKind {
-  kFailed = 1,       // the work itself failed (out of memory, disk full, a kernel refused)
-  kUsage = 2,        // wrong flags, or something this build or machine cannot do
-  kInput = 3,        // a model, text, tensor or configuration file is wrong
-  kPlugin = 4,       // a plugin is missing, refused or misbehaves
-  kInterrupted = 130 // stopped by the user
+  kFailed = 1,        // the work itself failed (out of memory, disk full, a kernel refused)
+  kUsage = 2,         // wrong flags, or something this build or machine cannot do
+  kInput = 3,         // a model, text, tensor or configuration file is wrong
+  kPlugin = 4,        // a plugin is missing, refused or misbehaves
+  kInterrupted = 130  // stopped by the user
 };
 
 class Error : public std::runtime_error {
@@ -47,8 +48,8 @@ template <class... Args>
   throw Error(ErrorKind::kPlugin, fmt::format(format, std::forward<Args>(args)...));
 }
 
-// A printable, bounded copy of text that came from a file or a user: control characters escaped as \xNN, cut
-// to `limit` characters.
+// A printable, bounded copy of text that came from a file or a user: control characters escaped as
+// \xNN, cut to `limit` characters.
 std::string printable(std::string_view text, size_t limit = 120);
 
 }  // namespace pluq

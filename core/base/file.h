@@ -11,12 +11,13 @@
 
 namespace pluq {
 
-// The whole regular file as a string. Throws Error(kInput) naming the path when it is absent, not a regular
-// file, unreadable, or larger than max_bytes.
+// The whole regular file as a string. Throws Error(kInput) naming the path when it is absent, not a
+// regular file, unreadable, or larger than max_bytes.
 std::string read_file(const std::string& path, size_t max_bytes);
 
-// Writes data to path so that after a crash the file is either absent, the old one or the whole new one: a
-// temporary name in the same directory, fsync, rename, fsync of the directory. Throws Error(kFailed).
+// Writes data to path so that after a crash the file is either absent, the old one or the whole new
+// one: a temporary name in the same directory, fsync, rename, fsync of the directory. Throws
+// Error(kFailed).
 void write_file_durably(const std::string& path, std::string_view data);
 
 // A read-only private map of a whole file; bytes stay valid until the last copy of the map is gone.

@@ -65,7 +65,8 @@ struct Handler {
   bool on_key(json::string_view s, size_t, json::error_code& ec) {
     key.append(s.data(), s.size());
     stack.push_key(s);
-    if (!keys.back().insert(key).second) return refuse("duplicate key '" + printable(key) + "'", ec);
+    if (!keys.back().insert(key).second)
+      return refuse("duplicate key '" + printable(key) + "'", ec);
     key.clear();
     return count(ec);
   }
@@ -106,7 +107,8 @@ struct Handler {
 
 json::value parse_json(std::string_view text, std::string_view where, const JsonLimits& limits) {
   if (text.size() > limits.max_bytes) {
-    fail_input("{}: {} bytes of JSON, at most {} are accepted", where, text.size(), limits.max_bytes);
+    fail_input("{}: {} bytes of JSON, at most {} are accepted", where, text.size(),
+               limits.max_bytes);
   }
   json::parse_options options;
   options.max_depth = limits.max_depth;
@@ -114,11 +116,12 @@ json::value parse_json(std::string_view text, std::string_view where, const Json
   json::error_code ec;
   const size_t used = parser.write_some(false, text.data(), text.size(), ec);
   if (ec) {
-    const std::string why = parser.handler().problem.empty()
-                                ? (ec == json::error::too_deep
-                                       ? fmt::format("nested deeper than {} levels", limits.max_depth)
-                                       : ec.message())
-                                : parser.handler().problem;
+    const std::string why =
+        parser.handler().problem.empty()
+            ? (ec == json::error::too_deep
+                   ? fmt::format("nested deeper than {} levels", limits.max_depth)
+                   : ec.message())
+            : parser.handler().problem;
     fail_input("{}: not valid JSON at byte {}: {}", where, used, why);
   }
   if (text.find_first_not_of(" \t\r\n", used) != std::string_view::npos) {

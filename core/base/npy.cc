@@ -16,7 +16,8 @@ namespace {
 constexpr std::string_view kMagic = "\x93NUMPY";
 
 // The value of 'key' in the header's Python dict, up to `end`.
-std::string_view field(std::string_view header, std::string_view key, char end, const std::string& path) {
+std::string_view field(std::string_view header, std::string_view key, char end,
+                       const std::string& path) {
   const size_t at = header.find(key);
   if (at == std::string_view::npos) fail_input("{}: the .npy header has no {}", path, key);
   std::string_view rest = header.substr(at + key.size());
@@ -45,8 +46,11 @@ Matrix read_npy(const std::string& path) {
     fail_input("{}: not a .npy file", path);
   }
   const int major = static_cast<unsigned char>(bytes[6]);
-  if (major < 1 || major > 3) fail_input("{}: .npy version {} is not known; 1 to 3 are", path, major);
-  const auto byte = [&](size_t i) { return static_cast<size_t>(static_cast<unsigned char>(bytes[i])); };
+  if (major < 1 || major > 3)
+    fail_input("{}: .npy version {} is not known; 1 to 3 are", path, major);
+  const auto byte = [&](size_t i) {
+    return static_cast<size_t>(static_cast<unsigned char>(bytes[i]));
+  };
   const size_t length_bytes = major == 1 ? 2 : 4;
   size_t header_size = byte(8) | byte(9) << 8;
   if (length_bytes == 4) header_size |= byte(10) << 16 | byte(11) << 24;
@@ -55,7 +59,8 @@ Matrix read_npy(const std::string& path) {
   const std::string_view header = std::string_view(bytes).substr(start, header_size);
 
   const std::string_view type = field(header, "'descr'", ',', path);
-  if (type != "'<f4'") fail_input("{}: holds {}, expected '<f4' (little-endian float32)", path, printable(type));
+  if (type != "'<f4'")
+    fail_input("{}: holds {}, expected '<f4' (little-endian float32)", path, printable(type));
   if (field(header, "'fortran_order'", ',', path) != "False") {
     fail_input("{}: is in Fortran order, expected C order", path);
   }
@@ -66,8 +71,8 @@ Matrix read_npy(const std::string& path) {
   const int64_t count = checked_mul(out.rows, out.cols, path);
   const auto want = checked_mul(checked_cast<uint64_t>(count, path), sizeof(float), path);
   if (want != bytes.size() - start - header_size) {
-    fail_input("{}: shape [{}, {}] needs {} bytes of data, the file has {}", path, out.rows, out.cols, want,
-               bytes.size() - start - header_size);
+    fail_input("{}: shape [{}, {}] needs {} bytes of data, the file has {}", path, out.rows,
+               out.cols, want, bytes.size() - start - header_size);
   }
   out.data.resize(static_cast<size_t>(count));
   if (want > 0) std::memcpy(out.data.data(), bytes.data() + start + header_size, want);

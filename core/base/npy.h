@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// NumPy .npy files of float32 matrices, little endian, C order (versions 1 to 3 of the format are read, 1 written).
+// NumPy .npy files of float32 matrices, little endian, C order (versions 1 to 3 of the format are
+// read, 1 written).
 #pragma once
 
 #include <cstdint>

@@ -17,8 +17,12 @@ double seconds(Clock::duration d) { return std::chrono::duration<double>(d).coun
 }  // namespace
 
 Progress::Progress(std::string what, int64_t total, bool quiet)
-    : what_(std::move(what)), total_(std::max<int64_t>(total, 1)), quiet_(quiet),
-      terminal_(::isatty(STDERR_FILENO) == 1), start_(Clock::now()), drawn_(start_) {}
+    : what_(std::move(what)),
+      total_(std::max<int64_t>(total, 1)),
+      quiet_(quiet),
+      terminal_(::isatty(STDERR_FILENO) == 1),
+      start_(Clock::now()),
+      drawn_(start_) {}
 
 Progress::~Progress() {
   if (!quiet_ && terminal_ && done_ > 0) std::fputs("\r\x1b[K", stderr);
@@ -42,8 +46,9 @@ void Progress::draw(std::string_view detail, bool last) {
     line = fmt::format("\r\x1b[K{} [{:=<{}}{:{}}] {}/{} {:.0f}s left  {}", what_, "", filled, "",
                        kBarWidth - filled, done_, total_, left, printable(detail, 50));
   } else {
-    line = fmt::format("{}: {}/{} in {:.1f}s{}\n", what_, done_, total_, spent,
-                       last ? std::string() : fmt::format(", {:.0f}s left, {}", left, printable(detail, 80)));
+    line = fmt::format(
+        "{}: {}/{} in {:.1f}s{}\n", what_, done_, total_, spent,
+        last ? std::string() : fmt::format(", {:.0f}s left, {}", left, printable(detail, 80)));
   }
   std::fputs(line.c_str(), stderr);
   std::fflush(stderr);

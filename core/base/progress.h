@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Progress of long work on stderr: one redrawn bar on a terminal, plain lines (at most one every few seconds)
-// elsewhere, nothing when quiet.
+// Progress of long work on stderr: one redrawn bar on a terminal, plain lines (at most one every
+// few seconds) elsewhere, nothing when quiet.
 #pragma once
 
 #include <chrono>

@@ -21,12 +21,14 @@ bool ends_with(std::string_view s, std::string_view tail) {
   return s.size() >= tail.size() && s.substr(s.size() - tail.size()) == tail;
 }
 
-// A shard name read from inside a file must be one plain base name, so that it cannot leave the directory.
+// A shard name read from inside a file must be one plain base name, so that it cannot leave the
+// directory.
 void check_plain_name(const std::string& index, const std::string& name) {
   const bool plain = !name.empty() && name != "." && name != ".." &&
                      name.find_first_of(std::string_view("/\\\0", 3)) == std::string::npos;
   if (!plain || !ends_with(name, ".safetensors")) {
-    fail_input("{}: shard name '{}' is not a plain *.safetensors file name", index, printable(name));
+    fail_input("{}: shard name '{}' is not a plain *.safetensors file name", index,
+               printable(name));
   }
 }
 
@@ -71,7 +73,8 @@ std::shared_ptr<const Checkpoint> Checkpoint::open(const std::string& path) {
     for (GgufTensor& t : model.tensors) {
       TensorView view = *t.view;
       view.name = std::move(t.name);
-      if (t.heads > 0) view.data = checkpoint->reordered_.emplace_back(gguf_rows_in_order(*checkpoint->gguf_, t));
+      if (t.heads > 0)
+        view.data = checkpoint->reordered_.emplace_back(gguf_rows_in_order(*checkpoint->gguf_, t));
       checkpoint->tensors_.push_back(std::move(view));
     }
     checkpoint->finish();
@@ -82,21 +85,26 @@ std::shared_ptr<const Checkpoint> Checkpoint::open(const std::string& path) {
   const std::string index_path = path + "/" + std::string(kIndex);
   if (fs::exists(index_path, ec)) {
     const boost::json::value index = parse_json_file(index_path);
-    const boost::json::value* map = index.is_object() ? index.get_object().if_contains("weight_map") : nullptr;
-    if (map == nullptr || !map->is_object()) fail_input("{}: 'weight_map' is missing or not an object", index_path);
+    const boost::json::value* map =
+        index.is_object() ? index.get_object().if_contains("weight_map") : nullptr;
+    if (map == nullptr || !map->is_object())
+      fail_input("{}: 'weight_map' is missing or not an object", index_path);
     std::set<std::string> shards;
     for (const auto& [name, shard] : map->get_object()) {
-      if (!shard.is_string()) fail_input("{}: the shard of '{}' is not a string", index_path, printable(name));
+      if (!shard.is_string())
+        fail_input("{}: the shard of '{}' is not a string", index_path, printable(name));
       shards.insert(std::string(shard.get_string()));
     }
-    if (shards.size() > 10'000) fail_input("{}: names {} shards, at most 10000", index_path, shards.size());
+    if (shards.size() > 10'000)
+      fail_input("{}: names {} shards, at most 10000", index_path, shards.size());
     for (const std::string& shard : shards) {
       check_plain_name(index_path, shard);
       SafetensorsFile file = read_safetensors(MappedFile::open(path + "/" + shard));
       for (const TensorView& tensor : file.tensors) {
         const boost::json::value* home = map->get_object().if_contains(tensor.name);
         if (home == nullptr || home->get_string() != shard) {
-          fail_input("{}/{}: holds tensor '{}', which the index {}", path, shard, printable(tensor.name),
+          fail_input("{}/{}: holds tensor '{}', which the index {}", path, shard,
+                     printable(tensor.name),
                      home == nullptr ? "does not name" : "places in another shard");
         }
       }
@@ -125,11 +133,14 @@ std::shared_ptr<const Checkpoint> Checkpoint::open(const std::string& path) {
     tensors_files = {"model.safetensors"};
   }
   if (tensors_files.empty() && !pickled.empty()) {
-    fail_input("{}: {} is a pickle file, which can run code when it is read; pluq reads safetensors and GGUF only",
-               path, pickled);
+    fail_input(
+        "{}: {} is a pickle file, which can run code when it is read; pluq reads safetensors and "
+        "GGUF only",
+        path, pickled);
   }
   if (tensors_files.size() != 1) {
-    fail_input("{}: expected {}, model.safetensors or one other *.safetensors file, found {}", path, kIndex,
+    fail_input("{}: expected {}, model.safetensors or one other *.safetensors file, found {}", path,
+               kIndex,
                tensors_files.empty() ? "none" : fmt::format("{}", fmt::join(tensors_files, ", ")));
   }
   checkpoint->add(read_safetensors(MappedFile::open(path + "/" + tensors_files[0])));
@@ -138,8 +149,9 @@ std::shared_ptr<const Checkpoint> Checkpoint::open(const std::string& path) {
 }
 
 const TensorView* Checkpoint::find(std::string_view name) const {
-  const auto it = std::lower_bound(tensors_.begin(), tensors_.end(), name,
-                                   [](const TensorView& t, std::string_view n) { return t.name < n; });
+  const auto it =
+      std::lower_bound(tensors_.begin(), tensors_.end(), name,
+                       [](const TensorView& t, std::string_view n) { return t.name < n; });
   return it != tensors_.end() && it->name == name ? &*it : nullptr;
 }
 
@@ -157,7 +169,8 @@ std::vector<const TensorView*> Checkpoint::with_prefix(std::string_view prefix) 
   std::vector<const TensorView*> out;
   auto it = std::lower_bound(tensors_.begin(), tensors_.end(), prefix,
                              [](const TensorView& t, std::string_view p) { return t.name < p; });
-  for (; it != tensors_.end() && std::string_view(it->name).substr(0, prefix.size()) == prefix; ++it) {
+  for (; it != tensors_.end() && std::string_view(it->name).substr(0, prefix.size()) == prefix;
+       ++it) {
     out.push_back(&*it);
   }
   return out;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A checkpoint: all tensors of a model directory (HF layout, one or several safetensors shards) by name.
+// A checkpoint: all tensors of a model directory (HF layout, one or several safetensors shards) by
+// name.
 #pragma once
 
 #include <boost/json/value.hpp>
@@ -20,8 +21,9 @@ class GgufFile;
 
 class Checkpoint {
  public:
-  // path: a directory with model.safetensors.index.json, model.safetensors or one other *.safetensors file, or a .gguf
-  // file, whose tensors then have HF's names and row order. Throws Error(kInput) naming what is wrong and what was found.
+  // path: a directory with model.safetensors.index.json, model.safetensors or one other
+  // *.safetensors file, or a .gguf file, whose tensors then have HF's names and row order. Throws
+  // Error(kInput) naming what is wrong and what was found.
   static std::shared_ptr<const Checkpoint> open(const std::string& path);
 
   const std::string& path() const { return path_; }

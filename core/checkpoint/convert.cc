@@ -21,7 +21,8 @@ float f16_to_f32(uint16_t h) {
   // The float multiplier normalises subnormals; infinities and NaN keep their exponent.
   const float scaled = std::bit_cast<float>(static_cast<uint32_t>(h & 0x7fff) << 13) * 0x1.0p112F;
   const uint32_t special = (h & 0x7c00) == 0x7c00 ? 0x7f800000U : 0U;
-  return std::bit_cast<float>(std::bit_cast<uint32_t>(scaled) | special | static_cast<uint32_t>(h & 0x8000) << 16);
+  return std::bit_cast<float>(std::bit_cast<uint32_t>(scaled) | special |
+                              static_cast<uint32_t>(h & 0x8000) << 16);
 }
 
 uint16_t f32_to_f16(float value) {
@@ -50,9 +51,12 @@ void to_f32(uint32_t dtype_id, std::span<const std::byte> data, float* out) {
     case PLUQ_DTYPE_F32:
       if (!data.empty()) std::memcpy(out, data.data(), data.size());
       return;
-    case PLUQ_DTYPE_F16: return sixteen(&f16_to_f32);
-    case PLUQ_DTYPE_BF16: return sixteen(&bf16_to_f32);
-    default: fail_input("a tensor is {}, expected F32, F16 or BF16", dtype_name(dtype_id));
+    case PLUQ_DTYPE_F16:
+      return sixteen(&f16_to_f32);
+    case PLUQ_DTYPE_BF16:
+      return sixteen(&bf16_to_f32);
+    default:
+      fail_input("a tensor is {}, expected F32, F16 or BF16", dtype_name(dtype_id));
   }
 }
 
@@ -73,9 +77,12 @@ void from_f32(uint32_t dtype_id, std::span<const float> values, std::byte* out) 
     case PLUQ_DTYPE_F32:
       if (!values.empty()) std::memcpy(out, values.data(), values.size_bytes());
       return;
-    case PLUQ_DTYPE_F16: return sixteen(&f32_to_f16);
-    case PLUQ_DTYPE_BF16: return sixteen(&f32_to_bf16);
-    default: fail_input("cannot write {}; F32, F16 and BF16 can be written", dtype_name(dtype_id));
+    case PLUQ_DTYPE_F16:
+      return sixteen(&f32_to_f16);
+    case PLUQ_DTYPE_BF16:
+      return sixteen(&f32_to_bf16);
+    default:
+      fail_input("cannot write {}; F32, F16 and BF16 can be written", dtype_name(dtype_id));
   }
 }
 

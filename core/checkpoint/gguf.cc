@@ -13,7 +13,19 @@ namespace pluq {
 namespace {
 
 enum Type : uint32_t {
-  kU8, kI8, kU16, kI16, kU32, kI32, kF32, kBool, kString, kArray, kU64, kI64, kF64
+  kU8,
+  kI8,
+  kU16,
+  kI16,
+  kU32,
+  kI32,
+  kF32,
+  kBool,
+  kString,
+  kArray,
+  kU64,
+  kI64,
+  kF64
 };
 
 constexpr uint64_t kMaxTensors = 1'000'000, kMaxKeys = 100'000, kMaxAlignment = 1 << 20;
@@ -41,7 +53,8 @@ class Cursor {
  private:
   std::span<const std::byte> take(uint64_t count) {
     if (count > left()) {
-      fail_input("{}: byte {}: {} bytes are claimed, {} are left (is the file truncated?)", path_, at_, count, left());
+      fail_input("{}: byte {}: {} bytes are claimed, {} are left (is the file truncated?)", path_,
+                 at_, count, left());
     }
     const auto out = bytes_.subspan(at_, count);
     at_ += count;
@@ -54,24 +67,42 @@ class Cursor {
 
 uint64_t minimum_bytes(uint32_t type) {
   switch (type) {
-    case kU8: case kI8: case kBool: return 1;
-    case kU16: case kI16: return 2;
-    case kU32: case kI32: case kF32: return 4;
-    default: return 8;
+    case kU8:
+    case kI8:
+    case kBool:
+      return 1;
+    case kU16:
+    case kI16:
+      return 2;
+    case kU32:
+    case kI32:
+    case kF32:
+      return 4;
+    default:
+      return 8;
   }
 }
 
 int64_t read_integer(Cursor& in, uint32_t type) {
   switch (type) {
-    case kU8: return in.number<uint8_t>();
-    case kI8: return in.number<int8_t>();
-    case kU16: return in.number<uint16_t>();
-    case kI16: return in.number<int16_t>();
-    case kU32: return in.number<uint32_t>();
-    case kI32: return in.number<int32_t>();
-    case kBool: return in.number<uint8_t>() != 0;
-    case kI64: return in.number<int64_t>();
-    default: return checked_cast<int64_t>(in.number<uint64_t>(), in.path());
+    case kU8:
+      return in.number<uint8_t>();
+    case kI8:
+      return in.number<int8_t>();
+    case kU16:
+      return in.number<uint16_t>();
+    case kI16:
+      return in.number<int16_t>();
+    case kU32:
+      return in.number<uint32_t>();
+    case kI32:
+      return in.number<int32_t>();
+    case kBool:
+      return in.number<uint8_t>() != 0;
+    case kI64:
+      return in.number<int64_t>();
+    default:
+      return checked_cast<int64_t>(in.number<uint64_t>(), in.path());
   }
 }
 
@@ -79,11 +110,12 @@ GgufValue read_array(Cursor& in, const std::string& key) {
   const auto type = in.number<uint32_t>();
   const auto count = in.number<uint64_t>();
   if (type > kF64 || type == kArray) {
-    fail_input("{}: key '{}': an array of type {} is not supported", in.path(), printable(key), type);
+    fail_input("{}: key '{}': an array of type {} is not supported", in.path(), printable(key),
+               type);
   }
   if (count > in.left() / minimum_bytes(type)) {
-    fail_input("{}: key '{}': {} array elements are claimed, {} bytes are left", in.path(), printable(key), count,
-               in.left());
+    fail_input("{}: key '{}': {} array elements are claimed, {} bytes are left", in.path(),
+               printable(key), count, in.left());
   }
   if (type == kString) {
     std::vector<std::string> out;
@@ -104,15 +136,23 @@ GgufValue read_array(Cursor& in, const std::string& key) {
 GgufValue read_value(Cursor& in, const std::string& key) {
   const auto type = in.number<uint32_t>();
   switch (type) {
-    case kF32: return static_cast<double>(in.number<float>());
-    case kF64: return in.number<double>();
-    case kBool: return in.number<uint8_t>() != 0;
-    case kString: return in.string();
-    case kArray: return read_array(in, key);
-    case kU64: return in.number<uint64_t>();
-    default: break;
+    case kF32:
+      return static_cast<double>(in.number<float>());
+    case kF64:
+      return in.number<double>();
+    case kBool:
+      return in.number<uint8_t>() != 0;
+    case kString:
+      return in.string();
+    case kArray:
+      return read_array(in, key);
+    case kU64:
+      return in.number<uint64_t>();
+    default:
+      break;
   }
-  if (type > kF64) fail_input("{}: key '{}' has the unknown type {}", in.path(), printable(key), type);
+  if (type > kF64)
+    fail_input("{}: key '{}' has the unknown type {}", in.path(), printable(key), type);
   return read_integer(in, type);
 }
 
@@ -134,8 +174,10 @@ Info read_info(Cursor& in) {
   const auto type = in.number<uint32_t>();
   const auto dtype = dtype_by_ggml_type(type);
   if (!dtype) {
-    fail_input("{}: ggml type {} is not supported; F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 and Q2_K to Q6_K are",
-               what, type);
+    fail_input(
+        "{}: ggml type {} is not supported; F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 and Q2_K "
+        "to Q6_K are",
+        what, type);
   }
   info.view.dtype = *dtype;
   info.offset = in.number<uint64_t>();
@@ -156,17 +198,18 @@ std::shared_ptr<const GgufFile> GgufFile::open(const std::string& path) {
   in.number<uint32_t>();
   file->version_ = in.number<uint32_t>();
   if (file->version_ != 2 && file->version_ != 3) {
-    fail_input("{}: GGUF version {} is not supported; 2 and 3 (little endian) are", path, file->version_);
+    fail_input("{}: GGUF version {} is not supported; 2 and 3 (little endian) are", path,
+               file->version_);
   }
   const auto tensor_count = in.number<uint64_t>(), key_count = in.number<uint64_t>();
   // The smallest tensor entry takes 24 bytes, the smallest key 13.
   if (tensor_count > kMaxTensors || tensor_count > in.left() / 24) {
-    fail_input("{}: {} tensors are claimed; {} bytes are left, at most {} are accepted", path, tensor_count, in.left(),
-               kMaxTensors);
+    fail_input("{}: {} tensors are claimed; {} bytes are left, at most {} are accepted", path,
+               tensor_count, in.left(), kMaxTensors);
   }
   if (key_count > kMaxKeys || key_count > in.left() / 13) {
-    fail_input("{}: {} keys are claimed; {} bytes are left, at most {} are accepted", path, key_count, in.left(),
-               kMaxKeys);
+    fail_input("{}: {} keys are claimed; {} bytes are left, at most {} are accepted", path,
+               key_count, in.left(), kMaxKeys);
   }
   for (uint64_t i = 0; i < key_count; ++i) {
     std::string key = in.string();
@@ -176,26 +219,30 @@ std::shared_ptr<const GgufFile> GgufFile::open(const std::string& path) {
     }
   }
   const int64_t alignment = file->integer("general.alignment").value_or(32);
-  if (alignment < 1 || alignment > static_cast<int64_t>(kMaxAlignment) || (alignment & (alignment - 1)) != 0) {
-    fail_input("{}: general.alignment is {}; accepted are powers of two up to {}", path, alignment, kMaxAlignment);
+  if (alignment < 1 || alignment > static_cast<int64_t>(kMaxAlignment) ||
+      (alignment & (alignment - 1)) != 0) {
+    fail_input("{}: general.alignment is {}; accepted are powers of two up to {}", path, alignment,
+               kMaxAlignment);
   }
   std::vector<Info> infos;
   for (uint64_t i = 0; i < tensor_count; ++i) infos.push_back(read_info(in));
 
-  const uint64_t start = tensor_count == 0 ? bytes.size() : checked_align_up(in.at(), alignment, path);
+  const uint64_t start =
+      tensor_count == 0 ? bytes.size() : checked_align_up(in.at(), alignment, path);
   std::set<std::string_view> names;
   for (Info& info : infos) {
     const std::string what = fmt::format("{}: tensor '{}'", path, printable(info.view.name));
     if (!names.insert(info.view.name).second) fail_input("{} is there twice", what);
     const uint64_t size = tensor_bytes(info.view.dtype, info.view.shape, what);
     if (info.offset % static_cast<uint64_t>(alignment) != 0) {
-      fail_input("{}: offset {} is not a multiple of the alignment {}", what, info.offset, alignment);
+      fail_input("{}: offset {} is not a multiple of the alignment {}", what, info.offset,
+                 alignment);
     }
     const uint64_t begin = checked_add(start, info.offset, what);
     const uint64_t end = checked_add(begin, size, what);
     if (end > bytes.size()) {
-      fail_input("{}: bytes [{}, {}) lie outside the file of {} bytes (is it truncated?)", what, begin, end,
-                 bytes.size());
+      fail_input("{}: bytes [{}, {}) lie outside the file of {} bytes (is it truncated?)", what,
+                 begin, end, bytes.size());
     }
     info.view.data = bytes.subspan(begin, size);
   }
@@ -212,7 +259,8 @@ std::optional<int64_t> GgufFile::integer(std::string_view key) const {
   const GgufValue* value = find(key);
   if (value == nullptr) return std::nullopt;
   if (const auto* i = std::get_if<int64_t>(value)) return *i;
-  if (const auto* u = std::get_if<uint64_t>(value)) return checked_cast<int64_t>(*u, fmt::format("{}: key '{}'", path_, key));
+  if (const auto* u = std::get_if<uint64_t>(value))
+    return checked_cast<int64_t>(*u, fmt::format("{}: key '{}'", path_, key));
   fail_input("{}: key '{}' is not an integer", path_, key);
 }
 

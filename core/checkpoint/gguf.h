@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Reads one GGUF file (version 2 or 3, little endian) by mmap. Layout:
 //   "GGUF" | u32 version | u64 tensor count | u64 key-value count
-//   key-value: string key | u32 type | value        string: u64 length | bytes;  array: u32 type | u64 count | values
-//   tensor:    string name | u32 rank | u64 dims[rank], innermost first | u32 ggml type | u64 offset
-//   padding to general.alignment (default 32) | data; each tensor at its offset, a multiple of the alignment
+//   key-value: string key | u32 type | value        string: u64 length | bytes;  array: u32 type |
+//   u64 count | values tensor:    string name | u32 rank | u64 dims[rank], innermost first | u32
+//   ggml type | u64 offset padding to general.alignment (default 32) | data; each tensor at its
+//   offset, a multiple of the alignment
 // Every claim is checked against the bytes that are left before anything is allocated for it.
 #pragma once
 
@@ -20,8 +21,8 @@
 
 namespace pluq {
 
-using GgufValue = std::variant<int64_t, uint64_t, double, bool, std::string, std::vector<int64_t>, std::vector<double>,
-                               std::vector<std::string>>;
+using GgufValue = std::variant<int64_t, uint64_t, double, bool, std::string, std::vector<int64_t>,
+                               std::vector<double>, std::vector<std::string>>;
 
 class GgufFile {
  public:

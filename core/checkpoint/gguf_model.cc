@@ -17,12 +17,16 @@ namespace {
 
 namespace json = boost::json;
 
-// How one architecture of GGUF is named in HF. Tensors of a block are "blk.N.<from>.weight" there and
-// "model.layers.N.<to>.weight" here.
+// How one architecture of GGUF is named in HF. Tensors of a block are "blk.N.<from>.weight" there
+// and "model.layers.N.<to>.weight" here.
 struct BlockTensor {
   const char* from;
   const char* to;
-  enum Permute { kNone, kQueryHeads, kKeyHeads } permute;  // llama.cpp interleaves the halves of each rotary head
+  enum Permute {
+    kNone,
+    kQueryHeads,
+    kKeyHeads
+  } permute;  // llama.cpp interleaves the halves of each rotary head
 };
 constexpr BlockTensor kLlamaBlock[] = {
     {"attn_norm", "input_layernorm", BlockTensor::kNone},
@@ -48,11 +52,14 @@ class Description {
 
   GgufModel run() {
     const std::string name = file_.string("general.architecture").value_or("");
-    const auto it = std::find_if(std::begin(kArchitectures), std::end(kArchitectures), [&](const Architecture& a) { return name == a.gguf; });
+    const auto it = std::find_if(std::begin(kArchitectures), std::end(kArchitectures),
+                                 [&](const Architecture& a) { return name == a.gguf; });
     if (it == std::end(kArchitectures)) {
       std::string supported;
-      for (const Architecture& a : kArchitectures) supported += (supported.empty() ? "" : ", ") + std::string(a.gguf);
-      fail_input("{}: architecture '{}' is not supported; supported are {}", file_.path(), printable(name), supported);
+      for (const Architecture& a : kArchitectures)
+        supported += (supported.empty() ? "" : ", ") + std::string(a.gguf);
+      fail_input("{}: architecture '{}' is not supported; supported are {}", file_.path(),
+                 printable(name), supported);
     }
     architecture_ = it;
     GgufModel out;
@@ -67,7 +74,8 @@ class Description {
     const auto value = file_.integer(key(name));
     if (!value && !otherwise) fail_input("{}: key '{}' is missing", file_.path(), key(name));
     const int64_t v = value ? *value : *otherwise;
-    if (v < 1 || v > (int64_t{1} << 30)) fail_input("{}: key '{}' is {}, expected 1 to 2^30", file_.path(), key(name), v);
+    if (v < 1 || v > (int64_t{1} << 30))
+      fail_input("{}: key '{}' is {}, expected 1 to 2^30", file_.path(), key(name), v);
     return v;
   }
 
@@ -81,22 +89,24 @@ class Description {
     if (embedding == nullptr || embedding->shape.size() != 2) {
       fail_input("{}: tensor 'token_embd.weight' is missing or not a matrix", file_.path());
     }
-    json::object config{{"architectures", json::array{architecture_->hf}},
-                        {"model_type", architecture_->model_type},
-                        {"hidden_size", hidden_},
-                        {"intermediate_size", size("feed_forward_length")},
-                        {"num_hidden_layers", layers_},
-                        {"num_attention_heads", heads_},
-                        {"num_key_value_heads", kv_heads_},
-                        {"head_dim", head_dim_},
-                        {"vocab_size", embedding->shape[0]},
-                        {"max_position_embeddings", size("context_length")},
-                        {"rms_norm_eps", shortest(file_.real(key("attention.layer_norm_rms_epsilon")).value_or(1e-5))},
-                        {"hidden_act", "silu"},
-                        {"attention_bias", find("blk.0.attn_q.bias") != nullptr},
-                        {"mlp_bias", find("blk.0.ffn_up.bias") != nullptr},
-                        {"tie_word_embeddings", find("output.weight") == nullptr},
-                        {"dtype", "float32"}};
+    json::object config{
+        {"architectures", json::array{architecture_->hf}},
+        {"model_type", architecture_->model_type},
+        {"hidden_size", hidden_},
+        {"intermediate_size", size("feed_forward_length")},
+        {"num_hidden_layers", layers_},
+        {"num_attention_heads", heads_},
+        {"num_key_value_heads", kv_heads_},
+        {"head_dim", head_dim_},
+        {"vocab_size", embedding->shape[0]},
+        {"max_position_embeddings", size("context_length")},
+        {"rms_norm_eps",
+         shortest(file_.real(key("attention.layer_norm_rms_epsilon")).value_or(1e-5))},
+        {"hidden_act", "silu"},
+        {"attention_bias", find("blk.0.attn_q.bias") != nullptr},
+        {"mlp_bias", find("blk.0.ffn_up.bias") != nullptr},
+        {"tie_word_embeddings", find("output.weight") == nullptr},
+        {"dtype", "float32"}};
     config["rope_parameters"] = rope();
     for (const char* which : {"bos", "eos", "padding"}) {
       if (const auto id = file_.integer(fmt::format("tokenizer.ggml.{}_token_id", which))) {
@@ -107,7 +117,8 @@ class Description {
   }
 
   json::object rope() const {
-    json::object rope{{"rope_type", "default"}, {"rope_theta", shortest(file_.real(key("rope.freq_base")).value_or(10000))}};
+    json::object rope{{"rope_type", "default"},
+                      {"rope_theta", shortest(file_.real(key("rope.freq_base")).value_or(10000))}};
     const std::string scaling = file_.string(key("rope.scaling.type")).value_or("none");
     if (scaling == "linear" || scaling == "yarn") {
       rope["rope_type"] = scaling;
@@ -116,11 +127,15 @@ class Description {
         rope["original_max_position_embeddings"] = *original;
       }
     } else if (scaling != "none") {
-      fail_input("{}: rope scaling '{}' is not supported; supported are none, linear, yarn", file_.path(), printable(scaling));
+      fail_input("{}: rope scaling '{}' is not supported; supported are none, linear, yarn",
+                 file_.path(), printable(scaling));
     }
     if (find("rope_freqs.weight") != nullptr) {
-      fail_input("{}: has a table of rotary factors (rope_freqs.weight), whose llama3 parameters are not in the file; "
-                 "such files are not supported", file_.path());
+      fail_input(
+          "{}: has a table of rotary factors (rope_freqs.weight), whose llama3 parameters are not "
+          "in the file; "
+          "such files are not supported",
+          file_.path());
     }
     return rope;
   }
@@ -142,7 +157,8 @@ class Description {
   std::vector<GgufTensor> map_tensors() const {
     std::vector<GgufTensor> out;
     for (const TensorView& t : file_.tensors()) out.push_back(map_tensor(t));
-    std::sort(out.begin(), out.end(), [](const GgufTensor& a, const GgufTensor& b) { return a.name < b.name; });
+    std::sort(out.begin(), out.end(),
+              [](const GgufTensor& a, const GgufTensor& b) { return a.name < b.name; });
     return out;
   }
 
@@ -150,19 +166,24 @@ class Description {
     if (t.name == "token_embd.weight") return {"model.embed_tokens.weight", &t};
     if (t.name == "output_norm.weight") return {"model.norm.weight", &t};
     if (t.name == "output.weight") return {"lm_head.weight", &t};
-    const size_t first = t.name.find('.'), second = t.name.find('.', first + 1), last = t.name.rfind('.');
+    const size_t first = t.name.find('.'), second = t.name.find('.', first + 1),
+                 last = t.name.rfind('.');
     if (t.name.rfind("blk.", 0) == 0 && second != std::string::npos && last > second) {
-      const std::string number = t.name.substr(first + 1, second - first - 1), middle = t.name.substr(second + 1, last - second - 1);
+      const std::string number = t.name.substr(first + 1, second - first - 1),
+                        middle = t.name.substr(second + 1, last - second - 1);
       const std::string tail = t.name.substr(last + 1);
-      const bool digits = !number.empty() && number.size() < 6 && number.find_first_not_of("0123456789") == std::string::npos;
+      const bool digits = !number.empty() && number.size() < 6 &&
+                          number.find_first_not_of("0123456789") == std::string::npos;
       for (const BlockTensor& b : kLlamaBlock) {
         if (!digits || middle != b.from || (tail != "weight" && tail != "bias")) continue;
         GgufTensor s{fmt::format("model.layers.{}.{}.{}", std::stoi(number), b.to, tail), &t};
-        if (b.permute != BlockTensor::kNone) s.heads = b.permute == BlockTensor::kQueryHeads ? heads_ : kv_heads_;
+        if (b.permute != BlockTensor::kNone)
+          s.heads = b.permute == BlockTensor::kQueryHeads ? heads_ : kv_heads_;
         return s;
       }
     }
-    fail_input("{}: tensor '{}' is not part of a {} model as pluq knows it", file_.path(), printable(t.name), architecture_->gguf);
+    fail_input("{}: tensor '{}' is not part of a {} model as pluq knows it", file_.path(),
+               printable(t.name), architecture_->gguf);
   }
 
   const GgufFile& file_;
@@ -182,8 +203,8 @@ int64_t gguf_source_row(int64_t n, int64_t rows, int64_t heads) {
 
 void check_gguf_heads(const GgufFile& file, const GgufTensor& t) {
   if (t.heads > 0 && (t.view->shape.empty() || t.view->shape[0] % (2 * t.heads) != 0)) {
-    fail_input("{}: tensor '{}' has shape {}, which {} heads do not divide", file.path(), printable(t.view->name),
-               shape_text(t.view->shape), t.heads);
+    fail_input("{}: tensor '{}' has shape {}, which {} heads do not divide", file.path(),
+               printable(t.view->name), shape_text(t.view->shape), t.heads);
   }
 }
 
@@ -192,12 +213,15 @@ std::vector<std::byte> gguf_rows_in_order(const GgufFile& file, const GgufTensor
   const int64_t rows = t.view->shape[0];  // of a vector: elements, which are scalars
   const size_t width = rows > 0 ? t.view->data.size() / static_cast<size_t>(rows) : 0;
   if (t.view->shape.size() == 1 && t.view->dtype.block_elements != 1) {
-    fail_input("{}: tensor '{}' is a vector of {}, expected plain floats", file.path(), printable(t.view->name), dtype_name(t.view->dtype.id));
+    fail_input("{}: tensor '{}' is a vector of {}, expected plain floats", file.path(),
+               printable(t.view->name), dtype_name(t.view->dtype.id));
   }
   std::vector<std::byte> out(t.view->data.size());
   for (int64_t n = 0; n < rows; ++n) {
-    std::memcpy(out.data() + static_cast<size_t>(n) * width,
-                t.view->data.data() + static_cast<size_t>(gguf_source_row(n, rows, t.heads)) * width, width);
+    std::memcpy(
+        out.data() + static_cast<size_t>(n) * width,
+        t.view->data.data() + static_cast<size_t>(gguf_source_row(n, rows, t.heads)) * width,
+        width);
   }
   return out;
 }

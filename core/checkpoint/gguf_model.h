@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A GGUF file seen as a model in HF layout: names, config, and the order of rows of rotary heads. Running and importing
-// share it.
+// A GGUF file seen as a model in HF layout: names, config, and the order of rows of rotary heads.
+// Running and importing share it.
 #pragma once
 
 #include <boost/json/value.hpp>
@@ -20,14 +20,15 @@ struct GgufTensor {
 };
 
 struct GgufModel {
-  boost::json::value config;  // what config.json would say; its "dtype" is float32
+  boost::json::value config;        // what config.json would say; its "dtype" is float32
   std::vector<GgufTensor> tensors;  // sorted by name
 };
 
 // Throws Error(kInput) naming the file and the key or tensor that is missing, wrong or not known.
 GgufModel describe_gguf(const GgufFile& file);
 
-// Row n of the HF tensor is which row of the GGUF tensor? llama.cpp stores the rows of a head as pairs (i, i + half).
+// Row n of the HF tensor is which row of the GGUF tensor? llama.cpp stores the rows of a head as
+// pairs (i, i + half).
 int64_t gguf_source_row(int64_t n, int64_t rows, int64_t heads);
 
 // Throws Error(kInput) when the heads do not divide the tensor's rows.

@@ -21,7 +21,8 @@ const json::value* object_in(const json::value& from, std::string_view key) {
 }
 
 // The value of a key under any of its spellings, as text; empty when absent.
-std::string decisive(const json::object& config, std::initializer_list<std::string_view> spellings) {
+std::string decisive(const json::object& config,
+                     std::initializer_list<std::string_view> spellings) {
   for (const std::string_view key : spellings) {
     const json::value* value = config.if_contains(key);
     if (value != nullptr && !value->is_null()) return json::serialize(*value);
@@ -72,12 +73,14 @@ json::value read_optional_json(const std::string& directory, const std::string& 
 
 json::value read_config_json(const std::string& directory) {
   json::value config = read_optional_json(directory, "config.json");
-  if (config.is_null()) fail_input("{}: there is no config.json; a model directory in HF layout has one", directory);
+  if (config.is_null())
+    fail_input("{}: there is no config.json; a model directory in HF layout has one", directory);
   if (!config.is_object()) fail_input("{}/config.json: expected an object", directory);
   return config;
 }
 
-QuantizationSource find_quantization_config(const std::string& directory, const json::value& config) {
+QuantizationSource find_quantization_config(const std::string& directory,
+                                            const json::value& config) {
   QuantizationSource found;
   const auto offer = [&](const json::value* value, const std::string& source) {
     if (value == nullptr) return;
@@ -88,7 +91,8 @@ QuantizationSource find_quantization_config(const std::string& directory, const 
     }
     const std::string d = difference(found.json.get_object(), value->get_object());
     if (!d.empty()) {
-      found.warnings.push_back(fmt::format("{}: {} and {} differ: {}; the first is used", directory, found.source, source, d));
+      found.warnings.push_back(fmt::format("{}: {} and {} differ: {}; the first is used", directory,
+                                           found.source, source, d));
     }
   };
   for (const char* key : {"quantization_config", "compression_config"}) {

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Reads one safetensors file by mmap. Layout:
 //   u64 little-endian N <= 100,000,000 | N bytes of JSON, padded with spaces | data
-//   header: {"NAME": {"dtype": D, "shape": [..], "data_offsets": [begin, end]}, ..., "__metadata__": {string: string}}
-// Refused: duplicate names, offsets that leave holes, overlap or do not reach the end of the file, sizes that differ
-// from shape x dtype, trailing bytes. Accepted: misaligned data, empty and rank-0 tensors.
+//   header: {"NAME": {"dtype": D, "shape": [..], "data_offsets": [begin, end]}, ...,
+//   "__metadata__": {string: string}}
+// Refused: duplicate names, offsets that leave holes, overlap or do not reach the end of the file,
+// sizes that differ from shape x dtype, trailing bytes. Accepted: misaligned data, empty and rank-0
+// tensors.
 #pragma once
 
 #include <cstddef>

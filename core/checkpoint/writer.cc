@@ -29,9 +29,12 @@ constexpr const char* kPartial = ".partial";
 void write_at(int fd, const std::string& path, uint64_t offset, std::span<const std::byte> data) {
   size_t done = 0;
   while (done < data.size()) {
-    const ssize_t n = ::pwrite(fd, data.data() + done, data.size() - done, static_cast<off_t>(offset + done));
+    const ssize_t n =
+        ::pwrite(fd, data.data() + done, data.size() - done, static_cast<off_t>(offset + done));
     if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) fail(ErrorKind::kFailed, "{}: cannot write: {}", path, n == 0 ? "no progress" : std::strerror(errno));
+    if (n <= 0)
+      fail(ErrorKind::kFailed, "{}: cannot write: {}", path,
+           n == 0 ? "no progress" : std::strerror(errno));
     done += static_cast<size_t>(n);
   }
 }
@@ -60,7 +63,8 @@ ModelWriter::ModelWriter(std::string directory, const std::string& input, uint64
   if (!input.empty() && fs::equivalent(directory_, input, ec)) {
     fail_usage("{}: the output is the input; give another directory", directory_);
   }
-  if (fs::exists(directory_, ec) && (!fs::is_directory(directory_, ec) || !fs::is_empty(directory_, ec))) {
+  if (fs::exists(directory_, ec) &&
+      (!fs::is_directory(directory_, ec) || !fs::is_empty(directory_, ec))) {
     fail_usage("{}: already exists and is not an empty directory", directory_);
   }
   created_ = fs::create_directories(directory_, ec);
@@ -81,15 +85,18 @@ void ModelWriter::give_up() {
   if (created_) fs::remove(directory_, ec);  // only when empty
 }
 
-void ModelWriter::declare(const std::string& name, const pluq_dtype& dtype, std::vector<int64_t> shape) {
-  if (!index_.emplace(name, tensors_.size()).second) fail_input("{}: tensor '{}' is declared twice", directory_, name);
+void ModelWriter::declare(const std::string& name, const pluq_dtype& dtype,
+                          std::vector<int64_t> shape) {
+  if (!index_.emplace(name, tensors_.size()).second)
+    fail_input("{}: tensor '{}' is declared twice", directory_, name);
   Tensor t;
   t.name = name;
   t.dtype = dtype;
   t.shape = std::move(shape);
   t.bytes = tensor_bytes(dtype, t.shape, name);
   if (!dtype_by_safetensors_name(dtype_name(dtype.id))) {
-    fail_input("{}: tensor '{}' of type {} cannot be stored in safetensors", directory_, name, dtype_name(dtype.id));
+    fail_input("{}: tensor '{}' of type {} cannot be stored in safetensors", directory_, name,
+               dtype_name(dtype.id));
   }
   total_ = checked_add(total_, t.bytes, directory_);
   tensors_.push_back(std::move(t));
@@ -100,11 +107,13 @@ void ModelWriter::open() {
   if (::statvfs(directory_.c_str(), &disk) == 0) {
     const uint64_t room = static_cast<uint64_t>(disk.f_bavail) * disk.f_frsize;
     if (total_ + total_ / 20 > room) {
-      fail(ErrorKind::kFailed, "{}: the model needs {} MiB, the disk has room for {} MiB", directory_, total_ >> 20, room >> 20);
+      fail(ErrorKind::kFailed, "{}: the model needs {} MiB, the disk has room for {} MiB",
+           directory_, total_ >> 20, room >> 20);
     }
   }
   for (size_t i = 0; i < tensors_.size(); ++i) {
-    if (shards_.empty() || (shards_.back().data_bytes > 0 && shards_.back().data_bytes + tensors_[i].bytes > max_shard_)) {
+    if (shards_.empty() || (shards_.back().data_bytes > 0 &&
+                            shards_.back().data_bytes + tensors_[i].bytes > max_shard_)) {
       shards_.emplace_back();
     }
     tensors_[i].shard = shards_.size() - 1;
@@ -114,16 +123,18 @@ void ModelWriter::open() {
   if (shards_.empty()) shards_.emplace_back();
   for (size_t s = 0; s < shards_.size(); ++s) {
     Shard& shard = shards_[s];
-    shard.name = shards_.size() == 1 ? "model.safetensors"
-                                     : fmt::format("model-{:05}-of-{:05}.safetensors", s + 1, shards_.size());
+    shard.name = shards_.size() == 1
+                     ? "model.safetensors"
+                     : fmt::format("model-{:05}-of-{:05}.safetensors", s + 1, shards_.size());
     boost::json::object header;
     header["__metadata__"] = boost::json::object{{"format", "pt"}};
     uint64_t at = 0;
     for (const size_t i : shard.tensors) {
       Tensor& t = tensors_[i];
-      header[t.name] = boost::json::object{{"dtype", dtype_name(t.dtype.id)},
-                                           {"shape", boost::json::array(t.shape.begin(), t.shape.end())},
-                                           {"data_offsets", boost::json::array{at, at + t.bytes}}};
+      header[t.name] =
+          boost::json::object{{"dtype", dtype_name(t.dtype.id)},
+                              {"shape", boost::json::array(t.shape.begin(), t.shape.end())},
+                              {"data_offsets", boost::json::array{at, at + t.bytes}}};
       t.offset = at;
       at += t.bytes;
     }
@@ -139,19 +150,23 @@ void ModelWriter::open() {
   }
 }
 
-void ModelWriter::write(std::string_view name, int64_t row_begin, int64_t row_end, std::span<const std::byte> data) {
+void ModelWriter::write(std::string_view name, int64_t row_begin, int64_t row_end,
+                        std::span<const std::byte> data) {
   const auto it = index_.find(name);
-  if (it == index_.end()) fail_plugin("{}: tensor '{}' was not declared", directory_, printable(name));
+  if (it == index_.end())
+    fail_plugin("{}: tensor '{}' was not declared", directory_, printable(name));
   const Tensor& t = tensors_[it->second];
   const int64_t rows = t.shape.empty() ? 1 : t.shape[0];
   const uint64_t row_bytes = rows > 0 ? t.bytes / static_cast<uint64_t>(rows) : 0;
   if (row_begin < 0 || row_end < row_begin || row_end > rows ||
       data.size() != row_bytes * static_cast<uint64_t>(row_end - row_begin)) {
-    fail_plugin("{}: rows [{}, {}) with {} bytes do not fit tensor '{}' {} {}", directory_, row_begin, row_end, data.size(),
-                printable(name), dtype_name(t.dtype.id), shape_text(t.shape));
+    fail_plugin("{}: rows [{}, {}) with {} bytes do not fit tensor '{}' {} {}", directory_,
+                row_begin, row_end, data.size(), printable(name), dtype_name(t.dtype.id),
+                shape_text(t.shape));
   }
   const Shard& shard = shards_[t.shard];
-  write_at(shard.fd, directory_ + "/" + shard.name, t.offset + row_bytes * static_cast<uint64_t>(row_begin), data);
+  write_at(shard.fd, directory_ + "/" + shard.name,
+           t.offset + row_bytes * static_cast<uint64_t>(row_begin), data);
   t.written->fetch_add(data.size());
 }
 
@@ -164,7 +179,8 @@ void ModelWriter::finish() {
   boost::json::object map;
   for (const Tensor& t : tensors_) {
     if (t.written->load() != t.bytes) {
-      fail_plugin("{}: {} of {} bytes of tensor '{}' were written", directory_, t.written->load(), t.bytes, t.name);
+      fail_plugin("{}: {} of {} bytes of tensor '{}' were written", directory_, t.written->load(),
+                  t.bytes, t.name);
     }
     map[t.name] = shards_[t.shard].name;
   }
@@ -178,7 +194,8 @@ void ModelWriter::finish() {
   }
   if (shards_.size() > 1) {
     add_file("model.safetensors.index.json",
-             boost::json::serialize(boost::json::object{{"metadata", {{"total_size", total_}}}, {"weight_map", std::move(map)}}));
+             boost::json::serialize(boost::json::object{{"metadata", {{"total_size", total_}}},
+                                                        {"weight_map", std::move(map)}}));
   }
   // config.json comes last: a directory without it is no model.
   std::vector<std::string> names;

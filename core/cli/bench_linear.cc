@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// pluq bench-linear: one layer of a format with random weights, beside the bandwidth and peak probes of the same run.
+// pluq bench-linear: one layer of a format with random weights, beside the bandwidth and peak
+// probes of the same run.
 #include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
 
@@ -69,7 +70,8 @@ std::vector<Row> measure(const Flags& f, RandomLayer& layer, ThreadPool& pool) {
       seconds.push_back(elapsed.count() / static_cast<double>(calls));
     }
     Row row{m, median(seconds), 0, 0, median(bandwidth), median(peak)};
-    row.gops = 2.0 * static_cast<double>(m) * static_cast<double>(f.n) * static_cast<double>(f.k) / row.seconds / 1e9;
+    row.gops = 2.0 * static_cast<double>(m) * static_cast<double>(f.n) * static_cast<double>(f.k) /
+               row.seconds / 1e9;
     row.gb_per_s = static_cast<double>(layer.bytes()) / row.seconds / 1e9;
     rows.push_back(row);
   }
@@ -82,28 +84,42 @@ double median_of(const std::vector<Row>& rows, double Row::*member) {
   return median(values);
 }
 
-void print_rows_json(const Flags& f, const RandomLayer& layer, int threads, const std::vector<Row>& rows) {
+void print_rows_json(const Flags& f, const RandomLayer& layer, int threads,
+                     const std::vector<Row>& rows) {
   boost::json::array out;
   for (const Row& r : rows) {
-    out.push_back(boost::json::object{{"m", r.m}, {"seconds", r.seconds}, {"gops", r.gops}, {"gb_per_s", r.gb_per_s},
-                                      {"share_of_bandwidth", r.gb_per_s / r.bandwidth}, {"share_of_peak", r.gops / r.peak},
+    out.push_back(boost::json::object{{"m", r.m},
+                                      {"seconds", r.seconds},
+                                      {"gops", r.gops},
+                                      {"gb_per_s", r.gb_per_s},
+                                      {"share_of_bandwidth", r.gb_per_s / r.bandwidth},
+                                      {"share_of_peak", r.gops / r.peak},
                                       {"kernel", layer.info().kernel}});
   }
-  print_json(boost::json::object{{"format", f.format}, {"scheme", layer.info().scheme}, {"n", f.n}, {"k", f.k},
-                                 {"threads", threads}, {"bytes", layer.bytes()},
+  print_json(boost::json::object{{"format", f.format},
+                                 {"scheme", layer.info().scheme},
+                                 {"n", f.n},
+                                 {"k", f.k},
+                                 {"threads", threads},
+                                 {"bytes", layer.bytes()},
                                  {"bandwidth_gb_per_s", median_of(rows, &Row::bandwidth)},
-                                 {"peak_gops", median_of(rows, &Row::peak)}, {"rows", std::move(out)}});
+                                 {"peak_gops", median_of(rows, &Row::peak)},
+                                 {"rows", std::move(out)}});
 }
 
-void print_rows(const Flags& f, const RandomLayer& layer, int threads, const std::vector<Row>& rows) {
-  fmt::print("{} {} by {}, N={} K={}, {} threads, {} copies of {:.1f} MB\n", f.format, layer.info().scheme, layer.info().kernel,
-             f.n, f.k, threads, layer.copies(), static_cast<double>(layer.bytes()) / 1e6);
-  fmt::print("{:>6} {:>12} {:>9} {:>9} {:>13} {:>9}\n", "M", "us", "GB/s", "GOPS", "of bandwidth", "of peak");
+void print_rows(const Flags& f, const RandomLayer& layer, int threads,
+                const std::vector<Row>& rows) {
+  fmt::print("{} {} by {}, N={} K={}, {} threads, {} copies of {:.1f} MB\n", f.format,
+             layer.info().scheme, layer.info().kernel, f.n, f.k, threads, layer.copies(),
+             static_cast<double>(layer.bytes()) / 1e6);
+  fmt::print("{:>6} {:>12} {:>9} {:>9} {:>13} {:>9}\n", "M", "us", "GB/s", "GOPS", "of bandwidth",
+             "of peak");
   for (const Row& r : rows) {
-    fmt::print("{:>6} {:>12.1f} {:>9.1f} {:>9.1f} {:>12.0f}% {:>8.0f}%\n", r.m, r.seconds * 1e6, r.gb_per_s, r.gops,
-               100 * r.gb_per_s / r.bandwidth, 100 * r.gops / r.peak);
+    fmt::print("{:>6} {:>12.1f} {:>9.1f} {:>9.1f} {:>12.0f}% {:>8.0f}%\n", r.m, r.seconds * 1e6,
+               r.gb_per_s, r.gops, 100 * r.gb_per_s / r.bandwidth, 100 * r.gops / r.peak);
   }
-  fmt::print("probes of the same run: {:.1f} GB/s, {:.1f} GOPS\n", median_of(rows, &Row::bandwidth), median_of(rows, &Row::peak));
+  fmt::print("probes of the same run: {:.1f} GB/s, {:.1f} GOPS\n", median_of(rows, &Row::bandwidth),
+             median_of(rows, &Row::peak));
 }
 
 void bench_linear(const Flags& f, const CommonFlags& common) {
@@ -116,7 +132,8 @@ void bench_linear(const Flags& f, const CommonFlags& common) {
   options.settings = f.settings;
   if (f.group != 0) options.settings.push_back(fmt::format("group_size={}", f.group));
   options.compute = config.compute == "exact" ? PLUQ_COMPUTE_EXACT : PLUQ_COMPUTE_FAST;
-  options.activations = config.activations == "float" ? PLUQ_ACTIVATIONS_FLOAT : PLUQ_ACTIVATIONS_CHECKPOINT;
+  options.activations =
+      config.activations == "float" ? PLUQ_ACTIVATIONS_FLOAT : PLUQ_ACTIVATIONS_CHECKPOINT;
   options.max_m = *std::max_element(f.m.begin(), f.m.end());
   options.rotate_bytes = kRotate;
   RandomLayer layer(plugins->at(f.format), options, *pool);
@@ -131,16 +148,25 @@ void bench_linear(const Flags& f, const CommonFlags& common) {
 }  // namespace
 
 Verb add_bench_linear(CLI::App& app, CommonFlags& common) {
-  CLI::App* verb = app.add_subcommand("bench-linear", "Measure one linear layer of a format with random weights");
-  verb->footer("Example: pluq bench-linear --format gptq --n 14336 --k 4096 --m 1,4,16,512 --group 128");
+  CLI::App* verb = app.add_subcommand("bench-linear",
+                                      "Measure one linear layer of a format with random weights");
+  verb->footer(
+      "Example: pluq bench-linear --format gptq --n 14336 --k 4096 --m 1,4,16,512 --group 128");
   static Flags f;
   verb->add_option("--format", f.format, "Format id")->required()->type_name("F");
-  verb->add_option("--n", f.n, "Out features (default 14336)")->check(CLI::Range(int64_t{1}, int64_t{1} << 24));
-  verb->add_option("--k", f.k, "In features (default 4096)")->check(CLI::Range(int64_t{1}, int64_t{1} << 24));
-  verb->add_option("--m", f.m, "Tokens, as 1,4,16,512")->delimiter(',')->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
+  verb->add_option("--n", f.n, "Out features (default 14336)")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 24));
+  verb->add_option("--k", f.k, "In features (default 4096)")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 24));
+  verb->add_option("--m", f.m, "Tokens, as 1,4,16,512")
+      ->delimiter(',')
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
   verb->add_option("--group", f.group, "Group size, for formats that have one")->type_name("G");
-  verb->add_option("--set", f.settings, "Option of the format, key=value (repeatable)")->type_name("K=V")->allow_extra_args(false);
-  verb->add_option("--repeat", f.repeat, "Rounds; medians are printed (default 5)")->check(CLI::Range(int64_t{1}, int64_t{1000}));
+  verb->add_option("--set", f.settings, "Option of the format, key=value (repeatable)")
+      ->type_name("K=V")
+      ->allow_extra_args(false);
+  verb->add_option("--repeat", f.repeat, "Rounds; medians are printed (default 5)")
+      ->check(CLI::Range(int64_t{1}, int64_t{1000}));
   add_common_flags(*verb, common);
   return {verb, [&common] { bench_linear(f, common); }};
 }

@@ -83,7 +83,8 @@ ChatModel from_gguf(const std::string& model, const Tokenizer& tokenizer) {
   out.bos = token("tokenizer.ggml.bos_token_id");
   out.eos = token("tokenizer.ggml.eos_token_id");
   const std::string text = file->string("tokenizer.chat_template").value_or("");
-  if (!text.empty()) out.chat_template = ChatTemplate::parse(text, model + ": tokenizer.chat_template");
+  if (!text.empty())
+    out.chat_template = ChatTemplate::parse(text, model + ": tokenizer.chat_template");
   return out;
 }
 
@@ -95,13 +96,18 @@ ChatModel find_template(const OpenModel& open, const std::string& given) {
   if (given.empty()) {
     out = directory ? from_directory(model) : from_gguf(model, *open.tokenizer);
   } else {
-    const json::value config = directory ? read_optional_json(model, "tokenizer_config.json") : json::value();
+    const json::value config =
+        directory ? read_optional_json(model, "tokenizer_config.json") : json::value();
     out = {parse_file(given), token_text(config, "bos_token"), token_text(config, "eos_token")};
   }
   if (out.chat_template == nullptr) {
-    fail_input("{}: this model has no chat template ({}), so it is probably not made for conversations; use run -p TEXT, or "
-               "give a template with --chat-template FILE", model,
-               directory ? "neither chat_template.jinja nor chat_template in tokenizer_config.json" : "no tokenizer.chat_template");
+    fail_input(
+        "{}: this model has no chat template ({}), so it is probably not made for conversations; "
+        "use run -p TEXT, or "
+        "give a template with --chat-template FILE",
+        model,
+        directory ? "neither chat_template.jinja nor chat_template in tokenizer_config.json"
+                  : "no tokenizer.chat_template");
   }
   return out;
 }
@@ -118,17 +124,24 @@ std::optional<std::string> read_line() {
     }
     if (c == '\n') return line;
     line += static_cast<char>(c);
-    if (line.size() > kMaxLine) fail_input("the standard input has a line of more than {} MiB", kMaxLine >> 20);
+    if (line.size() > kMaxLine)
+      fail_input("the standard input has a line of more than {} MiB", kMaxLine >> 20);
   }
 }
 
 class Conversation {
  public:
   Conversation(const OpenModel& open, const GenerateRequest& request, const ChatFlags& flags)
-      : tokenizer_(*open.tokenizer), session_(open.session()), request_(request), model_(find_template(open, flags.template_file)),
-        system_(flags.system), quiet_(flags.quiet), terminal_(::isatty(STDIN_FILENO) && ::isatty(STDOUT_FILENO)) {
+      : tokenizer_(*open.tokenizer),
+        session_(open.session()),
+        request_(request),
+        model_(find_template(open, flags.template_file)),
+        system_(flags.system),
+        quiet_(flags.quiet),
+        terminal_(::isatty(STDIN_FILENO) && ::isatty(STDOUT_FILENO)) {
     // Some checkpoints name the end of a turn only in the tokenizer's configuration.
-    const std::optional<int32_t> eos = model_.eos.empty() ? std::nullopt : tokenizer_.token_to_id(model_.eos);
+    const std::optional<int32_t> eos =
+        model_.eos.empty() ? std::nullopt : tokenizer_.token_to_id(model_.eos);
     if (eos) request_.eos_ids.push_back(*eos);
     request_.cancel = &interrupted();
     request_.on_text = stream_text;
@@ -169,7 +182,8 @@ class Conversation {
   // false: leave.
   bool command(const std::string& line) {
     const size_t space = line.find(' ');
-    const std::string name = line.substr(0, space), rest = space == std::string::npos ? "" : line.substr(space + 1);
+    const std::string name = line.substr(0, space),
+                      rest = space == std::string::npos ? "" : line.substr(space + 1);
     if (name == "/exit" || name == "/quit") return false;
     if (name == "/help") {
       std::fputs(kHelp, stderr);
@@ -179,7 +193,8 @@ class Conversation {
       system_ = rest;
       messages_.clear();
     } else {
-      fmt::print(stderr, "there is no command '{}'; there are /help, /clear, /system, /exit\n", printable(name, 40));
+      fmt::print(stderr, "there is no command '{}'; there are /help, /clear, /system, /exit\n",
+                 printable(name, 40));
     }
     return true;
   }
@@ -188,10 +203,13 @@ class Conversation {
     json::array all;
     if (!system_.empty()) all.push_back(json::object{{"role", "system"}, {"content", system_}});
     all.insert(all.end(), messages_.begin(), messages_.end());
-    const json::object variables{{"messages", std::move(all)}, {"add_generation_prompt", true}, {"bos_token", model_.bos},
+    const json::object variables{{"messages", std::move(all)},
+                                 {"add_generation_prompt", true},
+                                 {"bos_token", model_.bos},
                                  {"eos_token", model_.eos}};
     // The template writes all special tokens itself.
-    return tokenizer_.encode(model_.chat_template->render(variables, std::time(nullptr)), /*add_special=*/false);
+    return tokenizer_.encode(model_.chat_template->render(variables, std::time(nullptr)),
+                             /*add_special=*/false);
   }
 
   // Answers one message. Only what the cache does not hold yet is run through the model.
@@ -217,8 +235,11 @@ class Conversation {
     GenerateRequest request = request_;
     request.prompt_ids = prompt_ids();
     size_t same = 0;
-    while (same < cached_.size() && same < request.prompt_ids.size() && cached_[same] == request.prompt_ids[same]) ++same;
-    if (same == request.prompt_ids.size() && same > 0) --same;  // logits come from running the last id
+    while (same < cached_.size() && same < request.prompt_ids.size() &&
+           cached_[same] == request.prompt_ids[same])
+      ++same;
+    if (same == request.prompt_ids.size() && same > 0)
+      --same;  // logits come from running the last id
     session_.rewind(static_cast<int64_t>(same));
     cached_ = request.prompt_ids;
     request.cached_tokens = static_cast<int64_t>(same);
@@ -229,15 +250,19 @@ class Conversation {
     cached_.resize(static_cast<size_t>(session_.length()));
     messages_.push_back(json::object{{"role", "assistant"}, {"content", result.text}});
     if (!quiet_) {
-      fmt::print(stderr, "[{} tokens read at {:.1f}/s, {} written at {:.1f}/s; context {} of {}]\n", result.prefill.tokens,
-                 result.prefill.tokens_per_second(), result.output_ids.size(), result.decode.tokens_per_second(), session_.length(),
+      fmt::print(stderr, "[{} tokens read at {:.1f}/s, {} written at {:.1f}/s; context {} of {}]\n",
+                 result.prefill.tokens, result.prefill.tokens_per_second(),
+                 result.output_ids.size(), result.decode.tokens_per_second(), session_.length(),
                  session_.context());
     }
     if (result.stop_reason == "cancelled") {
       if (!terminal_) stop_if_interrupted();
       clear_interrupt();
     } else if (result.stop_reason == "length" && session_.length() >= session_.context()) {
-      fmt::print(stderr, "the context of {} tokens is full; /clear begins anew, --context N makes it larger\n", session_.context());
+      fmt::print(
+          stderr,
+          "the context of {} tokens is full; /clear begins anew, --context N makes it larger\n",
+          session_.context());
     }
   }
 

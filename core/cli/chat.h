@@ -16,9 +16,10 @@ struct ChatFlags {
   bool quiet = false;
 };
 
-// Reads messages from stdin, a line each, and streams the answers to stdout until /exit or the end of the input.
-// request: sampling, length and stops of every answer. On a terminal a refused message leaves the conversation as it was;
-// from a pipe it throws, so that a script gets its exit code.
+// Reads messages from stdin, a line each, and streams the answers to stdout until /exit or the end
+// of the input. request: sampling, length and stops of every answer. On a terminal a refused
+// message leaves the conversation as it was; from a pipe it throws, so that a script gets its exit
+// code.
 void chat(const OpenModel& open, const GenerateRequest& request, const ChatFlags& flags);
 
 }  // namespace pluq::cli

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What all verbs share: the common flags, what they amount to together with the YAML file, and the ways of printing.
+// What all verbs share: the common flags, what they amount to together with the YAML file, and the
+// ways of printing.
 #pragma once
 
 #include <boost/json/value.hpp>
@@ -30,7 +31,8 @@ struct CommonFlags {
 // Adds the flags that every verb accepts to `verb`.
 void add_common_flags(CLI::App& verb, CommonFlags& flags);
 
-// A verb: how it is declared and what it does. `run` is called after parsing; it throws pluq::Error.
+// A verb: how it is declared and what it does. `run` is called after parsing; it throws
+// pluq::Error.
 struct Verb {
   CLI::App* app = nullptr;
   std::function<void()> run;

@@ -43,7 +43,8 @@ std::string arms(const CLI::App& app) {
 }
 
 std::string bash_script(const CLI::App& app) {
-  return fmt::format(R"(# bash completion for pluq; source it, or put it into /etc/bash_completion.d/
+  return fmt::format(
+      R"(# bash completion for pluq; source it, or put it into /etc/bash_completion.d/
 _pluq() {{
   local words='{}--help --version' current=${{COMP_WORDS[COMP_CWORD]}}
   if [ "$COMP_CWORD" -gt 1 ]; then
@@ -57,7 +58,8 @@ _pluq() {{
   esac
 }}
 complete -o filenames -F _pluq pluq
-)", verbs_of(app), arms(app));
+)",
+      verbs_of(app), arms(app));
 }
 
 std::string zsh_script(const CLI::App& app) {
@@ -65,17 +67,18 @@ std::string zsh_script(const CLI::App& app) {
 }
 
 std::string fish_script(const CLI::App& app) {
-  std::string out = "# fish completion for pluq; put it into ~/.config/fish/completions/pluq.fish\n";
+  std::string out =
+      "# fish completion for pluq; put it into ~/.config/fish/completions/pluq.fish\n";
   for (const CLI::App* verb : app.get_subcommands({})) {
     if (verb->get_name().empty() || verb->get_group().empty()) continue;
-    out += fmt::format("complete -c pluq -n __fish_use_subcommand -f -a {} -d \"{}\"\n", verb->get_name(),
-                       verb->get_description());
+    out += fmt::format("complete -c pluq -n __fish_use_subcommand -f -a {} -d \"{}\"\n",
+                       verb->get_name(), verb->get_description());
     std::string names = flags_of(*verb);
     size_t at = 0;
     while ((at = names.find("--", at)) != std::string::npos) {
       const size_t end = names.find(' ', at);
-      out += fmt::format("complete -c pluq -n '__fish_seen_subcommand_from {}' -l {}\n", verb->get_name(),
-                         names.substr(at + 2, end - at - 2));
+      out += fmt::format("complete -c pluq -n '__fish_seen_subcommand_from {}' -l {}\n",
+                         verb->get_name(), names.substr(at + 2, end - at - 2));
       at = end;
     }
   }
@@ -88,10 +91,13 @@ Verb add_completion(CLI::App& app, CommonFlags&) {
   CLI::App* verb = app.add_subcommand("completion", "Print a shell completion script");
   verb->footer("Example: pluq completion bash > /etc/bash_completion.d/pluq");
   static std::string shell;
-  verb->add_option("SHELL", shell, "bash, zsh or fish")->required()->check(CLI::IsMember({"bash", "zsh", "fish"}));
+  verb->add_option("SHELL", shell, "bash, zsh or fish")
+      ->required()
+      ->check(CLI::IsMember({"bash", "zsh", "fish"}));
   return {verb, [&app] {
-            const std::string text = shell == "bash" ? bash_script(app) : shell == "zsh" ? zsh_script(app)
-                                                                                        : fish_script(app);
+            const std::string text = shell == "bash"  ? bash_script(app)
+                                     : shell == "zsh" ? zsh_script(app)
+                                                      : fish_script(app);
             std::fputs(text.c_str(), stdout);
           }};
 }

@@ -33,8 +33,10 @@ void doctor(const CommonFlags& common) {
   if (host) {
     for (const auto& f : host->formats()) formats.push_back(f->id());
     if (formats.empty()) {
-      advice.push_back("no format plugin was found, not even for plain weights: install pluq's plugins beside the program "
-                       "(../lib/pluq/plugins), or name their directory with --plugins or PLUQ_PLUGIN_PATH");
+      advice.push_back(
+          "no format plugin was found, not even for plain weights: install pluq's plugins beside "
+          "the program "
+          "(../lib/pluq/plugins), or name their directory with --plugins or PLUQ_PLUGIN_PATH");
     }
     for (const PluginReport& r : host->reports()) {
       if (!r.loaded) advice.push_back(fmt::format("{} was refused: {}", r.path, r.reason));
@@ -66,12 +68,14 @@ void doctor(const CommonFlags& common) {
     return;
   }
   fmt::print("pluq {}, plugin ABI {}.{}\n", PLUQ_VERSION, PLUQ_ABI_MAJOR, PLUQ_ABI_MINOR);
-  fmt::print("CPU: {}, {} usable\n  features: {}\n  kernels: {} (PLUQ_ISA={})\n", cpu.model, usable_cpus(),
-             fmt::join(features, " "), isa_name(best_isa(allowed)),
+  fmt::print("CPU: {}, {} usable\n  features: {}\n  kernels: {} (PLUQ_ISA={})\n", cpu.model,
+             usable_cpus(), fmt::join(features, " "), isa_name(best_isa(allowed)),
              std::getenv("PLUQ_ISA") == nullptr ? "auto" : std::getenv("PLUQ_ISA"));
-  fmt::print("memory available: {:.1f} GiB; open files: {}\n", static_cast<double>(memory) / (1 << 30), files.rlim_cur);
+  fmt::print("memory available: {:.1f} GiB; open files: {}\n",
+             static_cast<double>(memory) / (1 << 30), files.rlim_cur);
   fmt::print("CUDA: not built\n");
-  fmt::print("formats: {}\n", formats.empty() ? "none" : fmt::format("{}", fmt::join(formats, ", ")));
+  fmt::print("formats: {}\n",
+             formats.empty() ? "none" : fmt::format("{}", fmt::join(formats, ", ")));
   if (host) fmt::print("plugins searched in: {}\n", fmt::join(host->searched(), ", "));
   for (const std::string& line : advice) fmt::print("missing: {}\n", line);
 }
@@ -79,7 +83,8 @@ void doctor(const CommonFlags& common) {
 }  // namespace
 
 Verb add_doctor(CLI::App& app, CommonFlags& common) {
-  CLI::App* verb = app.add_subcommand("doctor", "Show what this machine and build can do, and what is missing");
+  CLI::App* verb =
+      app.add_subcommand("doctor", "Show what this machine and build can do, and what is missing");
   verb->footer("Example: pluq doctor --json");
   add_common_flags(*verb, common);
   return {verb, [&common] { doctor(common); }};

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// pluq explain MODEL: which rule of which file decided each layer, and every setting in force with where it comes from.
+// pluq explain MODEL: which rule of which file decided each layer, and every setting in force with
+// where it comes from.
 #include "cli/explain.h"
 
 #include <boost/json/array.hpp>
@@ -24,7 +25,8 @@ struct Setting {
 };
 
 // Where a setting comes from: the flag, the YAML file or the default.
-std::string source_of(bool flag, const char* flag_name, bool yaml, const std::string& yaml_path, const char* otherwise) {
+std::string source_of(bool flag, const char* flag_name, bool yaml, const std::string& yaml_path,
+                      const char* otherwise) {
   return flag ? flag_name : yaml ? yaml_path : otherwise;
 }
 
@@ -32,26 +34,36 @@ std::string joined(const std::vector<std::string>& parts) {
   return parts.empty() ? "none" : fmt::format("{}", fmt::join(parts, ", "));
 }
 
-std::vector<Setting> settings(const CommonFlags& flags, const RunConfig& merged, const PluginHost& plugins, const Inspection& found) {
+std::vector<Setting> settings(const CommonFlags& flags, const RunConfig& merged,
+                              const PluginHost& plugins, const Inspection& found) {
   const RunConfig yaml = flags.config.empty() ? RunConfig() : read_run_config(flags.config);
   const RunConfig defaults;
-  const auto from = [&](bool flag, const char* name, bool in_yaml) { return source_of(flag, name, in_yaml, flags.config, "default"); };
+  const auto from = [&](bool flag, const char* name, bool in_yaml) {
+    return source_of(flag, name, in_yaml, flags.config, "default");
+  };
   const KvChoice kv = choose_kv(merged, found.layers);
   std::vector<Setting> out{
-      {"device", merged.device, from(!flags.device.empty(), "--device", yaml.device != defaults.device)},
-      {"compute", merged.compute, from(!flags.compute.empty(), "--compute", yaml.compute != defaults.compute)},
-      {"activations", merged.activations, from(!flags.activations.empty(), "--activations", yaml.activations != defaults.activations)},
+      {"device", merged.device,
+       from(!flags.device.empty(), "--device", yaml.device != defaults.device)},
+      {"compute", merged.compute,
+       from(!flags.compute.empty(), "--compute", yaml.compute != defaults.compute)},
+      {"activations", merged.activations,
+       from(!flags.activations.empty(), "--activations", yaml.activations != defaults.activations)},
       {"threads", std::to_string(merged.threads > 0 ? merged.threads : usable_cpus()),
-       merged.threads > 0 ? from(flags.threads > 0, "--threads", true) : "default: all usable CPUs"},
+       merged.threads > 0 ? from(flags.threads > 0, "--threads", true)
+                          : "default: all usable CPUs"},
       {"context", merged.context > 0 ? std::to_string(merged.context) : "the model's, at most 4096",
        from(flags.context > 0, "--context", yaml.context > 0)},
-      {"kv_cache", kv.dtype, kv.reason.empty() ? from(!flags.kv_cache.empty(), "--kv-cache", true) : kv.reason},
+      {"kv_cache", kv.dtype,
+       kv.reason.empty() ? from(!flags.kv_cache.empty(), "--kv-cache", true) : kv.reason},
       {"plugins.paths", joined(plugins.searched()), "searched, in this order"},
-      {"plugins.allow", merged.plugin_allow.empty() ? "any" : merged.plugin_allow, merged.plugin_allow.empty() ? "default" : flags.config}};
+      {"plugins.allow", merged.plugin_allow.empty() ? "any" : merged.plugin_allow,
+       merged.plugin_allow.empty() ? "default" : flags.config}};
   const GenerationSettings& g = yaml.generation;
   const std::string model = "generation_config.json, else ";
   const auto add = [&](const char* name, const auto& set, const std::string& otherwise) {
-    out.push_back({std::string("generation.") + name, set ? fmt::format("{}", *set) : otherwise, set ? flags.config : "default"});
+    out.push_back({std::string("generation.") + name, set ? fmt::format("{}", *set) : otherwise,
+                   set ? flags.config : "default"});
   };
   add("max_new_tokens", g.max_new_tokens, "256");
   add("temperature", g.temperature, model + "0");
@@ -67,10 +79,17 @@ std::vector<Setting> settings(const CommonFlags& flags, const RunConfig& merged,
 boost::json::object to_json(const Inspection& found, const std::vector<Setting>& all) {
   boost::json::array layers, values;
   for (const LayerReport& l : found.layers) {
-    layers.push_back(boost::json::object{{"name", l.name}, {"format", l.format}, {"scheme", l.scheme}, {"kernel", l.kernel},
-                                         {"provisional", l.provisional}, {"decided_by", l.decided_by}, {"reason", l.reason}});
+    layers.push_back(boost::json::object{{"name", l.name},
+                                         {"format", l.format},
+                                         {"scheme", l.scheme},
+                                         {"kernel", l.kernel},
+                                         {"provisional", l.provisional},
+                                         {"decided_by", l.decided_by},
+                                         {"reason", l.reason}});
   }
-  for (const Setting& s : all) values.push_back(boost::json::object{{"name", s.name}, {"value", s.value}, {"source", s.source}});
+  for (const Setting& s : all)
+    values.push_back(
+        boost::json::object{{"name", s.name}, {"value", s.value}, {"source", s.source}});
   return {{"settings", std::move(values)}, {"layers", std::move(layers)}};
 }
 
@@ -78,8 +97,9 @@ void print(const Inspection& found, const std::vector<Setting>& all) {
   for (const Setting& s : all) fmt::print("{:26} {}  ({})\n", s.name, s.value, s.source);
   fmt::print("\n");
   for (const LayerReport& l : found.layers) {
-    fmt::print("{}\n  {} {} by {}{}\n  decided by {}{}\n", l.name, l.format, l.scheme, l.kernel.empty() ? "no kernel yet" : l.kernel,
-               l.provisional ? " (provisional)" : "", l.decided_by, l.reason.empty() ? "" : "; " + l.reason);
+    fmt::print("{}\n  {} {} by {}{}\n  decided by {}{}\n", l.name, l.format, l.scheme,
+               l.kernel.empty() ? "no kernel yet" : l.kernel, l.provisional ? " (provisional)" : "",
+               l.decided_by, l.reason.empty() ? "" : "; " + l.reason);
   }
 }
 
@@ -98,7 +118,8 @@ void explain(const std::string& model, const CommonFlags& common) {
 }  // namespace
 
 Verb add_explain(CLI::App& app, CommonFlags& common) {
-  CLI::App* verb = app.add_subcommand("explain", "Show what decided each layer, and every setting in force");
+  CLI::App* verb =
+      app.add_subcommand("explain", "Show what decided each layer, and every setting in force");
   verb->footer("Examples:\n  pluq explain ./model\n  pluq explain --config run.yaml --json");
   static std::string model;
   verb->add_option("MODEL", model, "Model directory or .gguf file (or `model` of --config)");

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// pluq inspect MODEL: what is in a checkpoint and which kernel would serve each layer, from headers alone.
+// pluq inspect MODEL: what is in a checkpoint and which kernel would serve each layer, from headers
+// alone.
 #include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
 
@@ -14,7 +15,8 @@ namespace pluq::cli {
 namespace {
 
 double bits_per_weight(const Inspection& i) {
-  return i.parameters > 0 ? 8.0 * static_cast<double>(i.bytes) / static_cast<double>(i.parameters) : 0;
+  return i.parameters > 0 ? 8.0 * static_cast<double>(i.bytes) / static_cast<double>(i.parameters)
+                          : 0;
 }
 
 boost::json::object to_json(const Inspection& i) {
@@ -43,15 +45,16 @@ boost::json::object to_json(const Inspection& i) {
 }
 
 void print(const Inspection& i) {
-  fmt::print("{}: {} parameters, {:.1f} MiB, {:.2f} bits per weight\n", i.config.architecture(), i.parameters,
-             static_cast<double>(i.bytes) / (1 << 20), bits_per_weight(i));
+  fmt::print("{}: {} parameters, {:.1f} MiB, {:.2f} bits per weight\n", i.config.architecture(),
+             i.parameters, static_cast<double>(i.bytes) / (1 << 20), bits_per_weight(i));
   size_t width = 4;
   for (const LayerReport& l : i.layers) width = std::max(width, l.name.size());
-  fmt::print("{:{}}  {:>7} {:>7}  {:>5}  {:8} {:24} {}\n", "name", width, "in", "out", "bits", "format", "scheme", "kernel");
+  fmt::print("{:{}}  {:>7} {:>7}  {:>5}  {:8} {:24} {}\n", "name", width, "in", "out", "bits",
+             "format", "scheme", "kernel");
   for (const LayerReport& l : i.layers) {
-    fmt::print("{:{}}  {:>7} {:>7}  {:>5.2f}  {:8} {:24} {}{}{}\n", l.name, width, l.in_features, l.out_features,
-               l.bits_per_weight, l.format, l.scheme, l.kernel, l.provisional ? " (provisional)" : "",
-               l.reason.empty() ? "" : ", " + l.reason);
+    fmt::print("{:{}}  {:>7} {:>7}  {:>5.2f}  {:8} {:24} {}{}{}\n", l.name, width, l.in_features,
+               l.out_features, l.bits_per_weight, l.format, l.scheme, l.kernel,
+               l.provisional ? " (provisional)" : "", l.reason.empty() ? "" : ", " + l.reason);
   }
   for (const std::string& t : i.tensors_unused) fmt::print("not used: {}\n", t);
 }
@@ -71,7 +74,8 @@ void inspect(const std::string& model, const CommonFlags& common) {
 }  // namespace
 
 Verb add_inspect(CLI::App& app, CommonFlags& common) {
-  CLI::App* verb = app.add_subcommand("inspect", "Show what is in a checkpoint and which kernel serves each layer");
+  CLI::App* verb = app.add_subcommand(
+      "inspect", "Show what is in a checkpoint and which kernel serves each layer");
   verb->footer("Example: pluq inspect ./model --json");
   static std::string model;
   verb->add_option("MODEL", model, "Model directory (or `model` of --config)");

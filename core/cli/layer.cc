@@ -33,16 +33,18 @@ void layer(const Flags& f, const CommonFlags& common) {
   if (!f.x.empty()) {
     const Matrix x = read_npy(f.x);
     if (x.cols != linear.in_features()) {
-      fail_input("{}: has shape [{}, {}], layer {} takes [M, {}]", f.x, x.rows, x.cols, f.name, linear.in_features());
+      fail_input("{}: has shape [{}, {}], layer {} takes [M, {}]", f.x, x.rows, x.cols, f.name,
+                 linear.in_features());
     }
     std::vector<float> y(static_cast<size_t>(x.rows * linear.out_features()));
-    const Buffer workspace(linear.workspace(options.max_batch_tokens, pool->size()), "the workspace of the layer");
+    const Buffer workspace(linear.workspace(options.max_batch_tokens, pool->size()),
+                           "the workspace of the layer");
     const HostExec exec(*pool, -1, {workspace.data(), workspace.size()}, &host_table());
     const auto start = std::chrono::steady_clock::now();
     for (int64_t row = 0; row < x.rows; row += options.max_batch_tokens) {
       const int64_t count = std::min(options.max_batch_tokens, x.rows - row);
-      linear.apply(exec.get(), x.data.data() + row * x.cols, x.cols, count, y.data() + row * linear.out_features(),
-                   linear.out_features());
+      linear.apply(exec.get(), x.data.data() + row * x.cols, x.cols, count,
+                   y.data() + row * linear.out_features(), linear.out_features());
     }
     seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     write_npy(f.out, x.rows, linear.out_features(), y);
@@ -55,7 +57,8 @@ void layer(const Flags& f, const CommonFlags& common) {
   }
   const LayerReport& r = linear.report();
   if (common.json) {
-    print_json(boost::json::object{{"format", r.format}, {"scheme", r.scheme}, {"kernel", r.kernel}, {"seconds", seconds}});
+    print_json(boost::json::object{
+        {"format", r.format}, {"scheme", r.scheme}, {"kernel", r.kernel}, {"seconds", seconds}});
   } else {
     fmt::print("{}: {} {} by {}, {:.6f} s\n", r.name, r.format, r.scheme, r.kernel, seconds);
   }
@@ -65,14 +68,16 @@ void layer(const Flags& f, const CommonFlags& common) {
 
 Verb add_layer(CLI::App& app, CommonFlags& common) {
   CLI::App* verb = app.add_subcommand("layer", "Run one linear layer, or dequantize it");
-  verb->footer("Examples:\n  pluq layer ./model model.layers.0.mlp.up_proj --x x.npy --out y.npy\n"
-               "  pluq layer ./model model.layers.0.mlp.up_proj --dequantize w.npy");
+  verb->footer(
+      "Examples:\n  pluq layer ./model model.layers.0.mlp.up_proj --x x.npy --out y.npy\n"
+      "  pluq layer ./model model.layers.0.mlp.up_proj --dequantize w.npy");
   static Flags f;
   verb->add_option("MODEL", f.model, "Model directory")->required();
   verb->add_option("NAME", f.name, "Name of the layer in the checkpoint")->required();
   verb->add_option("--x", f.x, "Input, float32 [M, K]")->type_name("FILE.npy");
   verb->add_option("--out", f.out, "Output to write, float32 [M, N]")->type_name("FILE.npy");
-  verb->add_option("--dequantize", f.dequantize, "Weight to write, float32 [N, K]")->type_name("FILE.npy");
+  verb->add_option("--dequantize", f.dequantize, "Weight to write, float32 [N, K]")
+      ->type_name("FILE.npy");
   add_common_flags(*verb, common);
   return {verb, [&common] { layer(f, common); }};
 }

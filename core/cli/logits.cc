@@ -54,14 +54,17 @@ void logits(const Flags& f, const CommonFlags& common) {
 }  // namespace
 
 Verb add_logits(CLI::App& app, CommonFlags& common) {
-  CLI::App* verb = app.add_subcommand("logits", "Write the logits of every position as a .npy file");
+  CLI::App* verb =
+      app.add_subcommand("logits", "Write the logits of every position as a .npy file");
   verb->footer("Example: pluq logits ./model --ids 0,5,9 --out logits.npy");
   static Flags f;
   verb->add_option("MODEL", f.model, "Model directory or .gguf file (or `model` of --config)");
   verb->add_option("--ids", f.ids, "Token ids, as 0,5,9")->type_name("IDS");
   verb->add_option("--ids-file", f.ids_file, "File with token ids")->type_name("FILE");
   f.text.add(*verb);
-  verb->add_option("--out", f.out, "File to write, float32 [T, vocab]")->required()->type_name("FILE.npy");
+  verb->add_option("--out", f.out, "File to write, float32 [T, vocab]")
+      ->required()
+      ->type_name("FILE.npy");
   add_common_flags(*verb, common);
   return {verb, [&common] { logits(f, common); }};
 }

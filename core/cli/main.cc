@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The pluq program: declares the verbs, runs one, turns errors into a sentence on stderr and an exit code.
+// The pluq program: declares the verbs, runs one, turns errors into a sentence on stderr and an
+// exit code.
 #include <csignal>
 #include <cstdio>
 #include <exception>
@@ -25,7 +26,8 @@ constexpr const char* kFooter =
     "  pluq run ./Llama-3.2-1B-GPTQ -p \"The capital of France is\"\n"
     "  pluq inspect ./Llama-3.2-1B-GPTQ\n"
     "  pluq quantize ./Llama-3.2-1B -o ./Llama-3.2-1B-w4 --format gptq --algorithm rtn\n"
-    "Exit codes: 0 done, 1 the work failed, 2 wrong usage, 3 wrong input, 4 a plugin is missing or refused, "
+    "Exit codes: 0 done, 1 the work failed, 2 wrong usage, 3 wrong input, 4 a plugin is missing or "
+    "refused, "
     "130 interrupted.";
 
 int run(int argc, char** argv) {
@@ -40,9 +42,9 @@ int run(int argc, char** argv) {
   app.set_version_flag("--version", std::string("pluq ") + PLUQ_VERSION);
   CommonFlags flags;
   std::vector<Verb> verbs;
-  for (auto* add : {add_run, add_logits, add_layer, add_tokenize, add_eval, add_inspect, add_explain, add_quantize, add_import,
-                    add_plugins, add_sdk,
-                    add_bench, add_bench_linear, add_doctor, add_completion}) {
+  for (auto* add : {add_run, add_logits, add_layer, add_tokenize, add_eval, add_inspect,
+                    add_explain, add_quantize, add_import, add_plugins, add_sdk, add_bench,
+                    add_bench_linear, add_doctor, add_completion}) {
     verbs.push_back(add(app, flags));
   }
   if (argc > 1 && argv[1][0] != '-') {

@@ -10,9 +10,9 @@
 #include "base/file.h"
 #include "checkpoint/gguf.h"
 #include "conformance/trial.h"
-#include "quantize/import.h"
 #include "device/device.h"
 #include "plugin/host_table.h"
+#include "quantize/import.h"
 
 namespace pluq::cli {
 
@@ -20,7 +20,9 @@ namespace fs = std::filesystem;
 
 void TextFlags::add(CLI::App& verb) {
   prompt_option = verb.add_option("-p,--prompt", prompt, "Text")->type_name("TEXT");
-  verb.add_option("-f,--file", file, "File with the text")->type_name("FILE")->excludes(prompt_option);
+  verb.add_option("-f,--file", file, "File with the text")
+      ->type_name("FILE")
+      ->excludes(prompt_option);
 }
 
 bool TextFlags::given() const { return prompt_option->count() > 0 || !file.empty(); }
@@ -33,7 +35,8 @@ std::string TextFlags::read() const {
 std::shared_ptr<const Tokenizer> load_tokenizer(const std::string& model) {
   std::error_code ec;
   if (fs::is_regular_file(model, ec) && fs::path(model).extension() == ".gguf") {
-    return Tokenizer::from_json(tokenizer_json_from_gguf(read_gguf_vocabulary(*GgufFile::open(model)), model), model);
+    return Tokenizer::from_json(
+        tokenizer_json_from_gguf(read_gguf_vocabulary(*GgufFile::open(model)), model), model);
   }
   return Tokenizer::from_directory(model);
 }
@@ -52,10 +55,13 @@ RunConfig merge_config(const CommonFlags& flags, const std::string& model) {
     config.kv_dtype = flags.kv_cache;
   }
   std::vector<std::string> paths;
-  for (const std::string& path : flags.plugins) paths.push_back(fs::absolute(path).lexically_normal().string());
+  for (const std::string& path : flags.plugins)
+    paths.push_back(fs::absolute(path).lexically_normal().string());
   config.plugin_paths.insert(config.plugin_paths.begin(), paths.begin(), paths.end());
-  static const std::pair<const char*, LogLevel> levels[] = {
-      {"debug", LogLevel::kDebug}, {"info", LogLevel::kInfo}, {"warning", LogLevel::kWarning}, {"error", LogLevel::kError}};
+  static const std::pair<const char*, LogLevel> levels[] = {{"debug", LogLevel::kDebug},
+                                                            {"info", LogLevel::kInfo},
+                                                            {"warning", LogLevel::kWarning},
+                                                            {"error", LogLevel::kError}};
   for (const auto& [name, level] : levels) {
     if (flags.log_level == name) set_log_level(level);
   }
@@ -77,9 +83,11 @@ LoadOptions load_options(const RunConfig& config, bool quiet) {
   LoadOptions o;
   o.path = config.model;
   o.compute = config.compute == "exact" ? PLUQ_COMPUTE_EXACT : PLUQ_COMPUTE_FAST;
-  o.activations = config.activations == "float" ? PLUQ_ACTIVATIONS_FLOAT : PLUQ_ACTIVATIONS_CHECKPOINT;
+  o.activations =
+      config.activations == "float" ? PLUQ_ACTIVATIONS_FLOAT : PLUQ_ACTIVATIONS_CHECKPOINT;
   o.context = config.context;
-  for (const FormatSetting& f : config.formats) o.formats.push_back({f.name, f.type, f.options, f.where});
+  for (const FormatSetting& f : config.formats)
+    o.formats.push_back({f.name, f.type, f.options, f.where});
   for (const LayerSetting& l : config.layers) o.rules.push_back({l.pattern, l.format, l.where});
   o.quiet = quiet;
   return o;
@@ -96,8 +104,8 @@ void load(OpenModel* open, const LoadOptions& options) {
   for (const std::string& warning : open->loaded.warnings) log_line(LogLevel::kWarning, warning);
   if (!open->loaded.tensors_unused.empty()) {
     log_line(LogLevel::kWarning,
-             fmt::format("{}: {} tensors are not used, among them {}", options.path, open->loaded.tensors_unused.size(),
-                         open->loaded.tensors_unused[0]));
+             fmt::format("{}: {} tensors are not used, among them {}", options.path,
+                         open->loaded.tensors_unused.size(), open->loaded.tensors_unused[0]));
   }
   for (const LayerReport& l : open->loaded.model->layers()) {
     log_line(LogLevel::kInfo, fmt::format("{}: {} {} by {}{}", l.name, l.format, l.scheme, l.kernel,
@@ -130,11 +138,13 @@ OpenModel open_beside(const OpenModel& first, const std::string& model, bool qui
   return open;
 }
 
-// f32 in exact mode, f16 in fast mode; but where the checkpoint rounds activations, noise of f16 in K and V flips
-// roundings and grows (ct-w8a8-static: KL 5.8e-4 to its reference, against 6e-5 with f32), so it stays f32 there.
+// f32 in exact mode, f16 in fast mode; but where the checkpoint rounds activations, noise of f16 in
+// K and V flips roundings and grows (ct-w8a8-static: KL 5.8e-4 to its reference, against 6e-5 with
+// f32), so it stays f32 there.
 KvChoice choose_kv(const RunConfig& config, const std::vector<LayerReport>& layers) {
   if (!config.kv_dtype.empty()) return {config.kv_dtype, ""};
-  if (std::any_of(layers.begin(), layers.end(), [](const LayerReport& l) { return l.rounds_activations; })) {
+  if (std::any_of(layers.begin(), layers.end(),
+                  [](const LayerReport& l) { return l.rounds_activations; })) {
     return {"f32", "default where the checkpoint rounds activations"};
   }
   return {config.compute == "exact" ? "f32" : "f16", "default of compute " + config.compute};

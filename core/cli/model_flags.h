@@ -27,7 +27,8 @@ struct TextFlags {
 // The tokenizer of a model directory, or the one inside a .gguf file.
 std::shared_ptr<const Tokenizer> load_tokenizer(const std::string& model);
 
-// The YAML file of --config with the flags on top. `model` is the positional argument, which wins over the file's.
+// The YAML file of --config with the flags on top. `model` is the positional argument, which wins
+// over the file's.
 RunConfig merge_config(const CommonFlags& flags, const std::string& model);
 
 // Plugins by the search path of the configuration; at debug level every candidate is logged.
@@ -45,9 +46,10 @@ struct OpenModel {
   SessionOptions session_options() const;
   Session session() const { return Session(loaded.model, session_options()); }
 };
-OpenModel open_model(const CommonFlags& flags, const std::string& model, bool need_tokenizer = true);
-// Another model on the same plugins and threads, with the same settings; rules of the YAML file for formats and layers
-// belong to the first model and are left out.
+OpenModel open_model(const CommonFlags& flags, const std::string& model,
+                     bool need_tokenizer = true);
+// Another model on the same plugins and threads, with the same settings; rules of the YAML file for
+// formats and layers belong to the first model and are left out.
 OpenModel open_beside(const OpenModel& first, const std::string& model, bool quiet);
 
 // The KV cache's type for a model of these layers, and why when no flag and no file asks for one.

@@ -9,6 +9,7 @@
 namespace pluq::cli {
 
 // Declares it below `plugins`; *run is what it does.
-CLI::App* add_plugins_check(CLI::App& plugins, const CommonFlags& common, std::function<void()>* run);
+CLI::App* add_plugins_check(CLI::App& plugins, const CommonFlags& common,
+                            std::function<void()>* run);
 
 }  // namespace pluq::cli

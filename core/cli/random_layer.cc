@@ -18,7 +18,8 @@ namespace {
 
 constexpr size_t kMaxCopies = 64;
 
-pluq_layer_desc describe_layer(const RandomLayerOptions& o, const std::vector<pluq_tensor>& tensors) {
+pluq_layer_desc describe_layer(const RandomLayerOptions& o,
+                               const std::vector<pluq_tensor>& tensors) {
   pluq_layer_desc desc = whole_layer("layer", "linear", o.k, o.n, tensors);
   desc.compute = o.compute;
   desc.activations = o.activations;
@@ -29,23 +30,28 @@ pluq_layer_desc describe_layer(const RandomLayerOptions& o, const std::vector<pl
 
 void random_row(int64_t row, float* out, int64_t k) {
   std::minstd_rand random(static_cast<uint32_t>(row + 1));
-  for (int64_t i = 0; i < k; ++i) out[i] = (static_cast<float>(random() & 0xffff) / 32768.0F - 1.0F) * 0.05F;
+  for (int64_t i = 0; i < k; ++i)
+    out[i] = (static_cast<float>(random() & 0xffff) / 32768.0F - 1.0F) * 0.05F;
 }
 
 }  // namespace
 
-RandomLayer::RandomLayer(const FormatHandle& format, const RandomLayerOptions& options, ThreadPool& pool)
+RandomLayer::RandomLayer(const FormatHandle& format, const RandomLayerOptions& options,
+                         ThreadPool& pool)
     : options_(options), pool_(pool) {
-  if (!format.can_quantize()) fail_usage("format '{}' cannot quantize, so no random layer can be made", format.id());
+  if (!format.can_quantize())
+    fail_usage("format '{}' cannot quantize, so no random layer can be made", format.id());
   const boost::json::value settings = format.parse_options(options.settings, "--set");
   const QuantizeTarget target{"layer", "linear", options.k, options.n};
   const auto bf16 = dtype_by_id(PLUQ_DTYPE_BF16);
   quantize(*format.begin_quantize("rtn", settings, bf16, {&target, 1}));
 
-  const FormatConfig config =
-      format.create_config("safetensors", format.quantization_config("rtn", settings, bf16, {&target, 1}, {}), nullptr, "");
+  const FormatConfig config = format.create_config(
+      "safetensors", format.quantization_config("rtn", settings, bf16, {&target, 1}, {}), nullptr,
+      "");
   const pluq_layer_desc desc = describe_layer(options_, tensors_);
-  bool keeps_tensors = false;  // then tensors are shared by all copies, and another would be the same memory
+  bool keeps_tensors =
+      false;  // then tensors are shared by all copies, and another would be the same memory
   uint64_t total = 0;
   do {
     copies_.push_back(load(config, desc, &keeps_tensors));
@@ -64,11 +70,13 @@ void RandomLayer::quantize(const QuantizeJob& job) {
   callbacks.rows = [&](size_t, int64_t begin, int64_t end, float* rows, int64_t ld) {
     for (int64_t r = begin; r < end; ++r) random_row(r, rows + (r - begin) * ld, options_.k);
   };
-  callbacks.emit = [&](size_t, std::string_view suffix, int64_t begin, int64_t, std::span<const std::byte> bytes) {
+  callbacks.emit = [&](size_t, std::string_view suffix, int64_t begin, int64_t,
+                       std::span<const std::byte> bytes) {
     for (size_t i = 0; i < specs.size(); ++i) {
       if (specs[i].suffix != suffix) continue;
       const size_t rows = specs[i].shape.empty() ? 1 : static_cast<size_t>(specs[i].shape[0]);
-      std::copy(bytes.begin(), bytes.end(), data_[i].begin() + static_cast<int64_t>(data_[i].size() / rows) * begin);
+      std::copy(bytes.begin(), bytes.end(),
+                data_[i].begin() + static_cast<int64_t>(data_[i].size() / rows) * begin);
     }
   };
   const HostExec exec(pool_, -1, {}, &host_table());
@@ -87,9 +95,11 @@ void RandomLayer::quantize(const QuantizeJob& job) {
   }
 }
 
-RandomLayer::Copy RandomLayer::load(const FormatConfig& config, const pluq_layer_desc& desc, bool* keeps_tensors) {
+RandomLayer::Copy RandomLayer::load(const FormatConfig& config, const pluq_layer_desc& desc,
+                                    bool* keeps_tensors) {
   MethodChoice choice = config.get_quant_method(desc, describe_cpu(pool_.size()));
-  if (choice.verdict != PLUQ_VERDICT_USE) fail_plugin("the format does not take its own layer: {}", choice.reason);
+  if (choice.verdict != PLUQ_VERDICT_USE)
+    fail_plugin("the format does not take its own layer: {}", choice.reason);
   Copy copy{std::move(choice.method), {}};
   const Method::Plan plan = copy.method.process_plan(tensors_);
   copy.buffer = Buffer(plan.buffer_bytes, "the weights");
@@ -106,8 +116,8 @@ RandomLayer::Copy RandomLayer::load(const FormatConfig& config, const pluq_layer
 
 void RandomLayer::apply(const float* x, int64_t m, float* y) {
   const HostExec exec(pool_, -1, {workspace_.data(), workspace_.size()}, &host_table());
-  copies_[next_++ % copies_.size()].method.apply(exec.get(), f32_rows(x, m, options_.k, options_.k), nullptr,
-                                                 f32_output(y, m, options_.n, options_.n));
+  copies_[next_++ % copies_.size()].method.apply(exec.get(), f32_rows(x, m, options_.k, options_.k),
+                                                 nullptr, f32_output(y, m, options_.n, options_.n));
 }
 
 }  // namespace pluq::cli

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A linear layer of some format with random weights, made by the format's own quantizer, for measuring.
+// A linear layer of some format with random weights, made by the format's own quantizer, for
+// measuring.
 #pragma once
 
 #include <cstddef>
@@ -17,7 +18,7 @@ struct RandomLayerOptions {
   std::vector<std::string> settings;  // of the format, key=value
   uint32_t compute = PLUQ_COMPUTE_FAST, activations = PLUQ_ACTIVATIONS_CHECKPOINT;
   int64_t max_m = 1;
-  uint64_t rotate_bytes = 0;          // distinct weight bytes wanted, so that no cache helps
+  uint64_t rotate_bytes = 0;  // distinct weight bytes wanted, so that no cache helps
 };
 
 // Copies of one layer, each with its own packed weights, used in turn.

@@ -24,7 +24,8 @@ void tokenize(const Flags& f, const CommonFlags& common) {
   const auto tokenizer = load_tokenizer(f.model);
   if (f.decode) {
     if (f.ids.empty()) fail_usage("--decode needs --ids, as 0,5,9");
-    const std::string text = tokenizer->decode(parse_ids(f.ids, "--ids"), /*skip_special=*/f.no_special);
+    const std::string text =
+        tokenizer->decode(parse_ids(f.ids, "--ids"), /*skip_special=*/f.no_special);
     if (common.json) {
       print_json(boost::json::object{{"text", text}});
     } else {
@@ -46,9 +47,13 @@ void tokenize(const Flags& f, const CommonFlags& common) {
 
 Verb add_tokenize(CLI::App& app, CommonFlags& common) {
   CLI::App* verb = app.add_subcommand("tokenize", "Turn text into token ids, or ids into text");
-  verb->footer("Examples:\n  pluq tokenize ./model -p \"Hello\"\n  pluq tokenize ./model --decode --ids 0,5,9");
+  verb->footer(
+      "Examples:\n  pluq tokenize ./model -p \"Hello\"\n  pluq tokenize ./model --decode --ids "
+      "0,5,9");
   static Flags f;
-  verb->add_option("MODEL", f.model, "Model directory, or one with only a tokenizer.json, or a .gguf file")->required();
+  verb->add_option("MODEL", f.model,
+                   "Model directory, or one with only a tokenizer.json, or a .gguf file")
+      ->required();
   f.text.add(*verb);
   verb->add_flag("--no-special", f.no_special,
                  "Leave out what the post-processor adds; with --decode, leave out special tokens");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What differs between the families of decoder-only transformers, as data. A family is one row of the table in
-// architecture.cc; nothing else in pluq names one.
+// What differs between the families of decoder-only transformers, as data. A family is one row of
+// the table in architecture.cc; nothing else in pluq names one.
 #pragma once
 
 #include <cstdint>
@@ -42,7 +42,8 @@ struct ExpertNames {
   const char* down;
 };
 
-// What sizes a config may leave out, because they equal transformers' defaults for the family; 0: it may not.
+// What sizes a config may leave out, because they equal transformers' defaults for the family; 0:
+// it may not.
 struct SizeDefaults {
   int64_t heads = 0, kv_heads = 0, head_dim = 0, vocab = 0, max_position = 0;
 };
@@ -54,19 +55,21 @@ struct Architecture {
   SlidingPattern sliding = SlidingPattern::kNone;
   ExpertNames experts = {};
   Activation activation = Activation::kSilu;
-  bool qkv_bias = false;            // default of attention_bias for q, k, v
-  bool o_bias_follows = true;       // attention_bias also gives o_proj one
-  bool norm_plus_one = false;       // stored norm weights are w - 1
-  bool scale_embedding = false;     // by sqrt(hidden_size)
-  bool tied_by_default = false;     // tie_word_embeddings when the config says nothing
-  bool renormalize_experts = false; // weights of the chosen experts sum to 1, whatever norm_topk_prob says
+  bool qkv_bias = false;         // default of attention_bias for q, k, v
+  bool o_bias_follows = true;    // attention_bias also gives o_proj one
+  bool norm_plus_one = false;    // stored norm weights are w - 1
+  bool scale_embedding = false;  // by sqrt(hidden_size)
+  bool tied_by_default = false;  // tie_word_embeddings when the config says nothing
+  bool renormalize_experts =
+      false;  // weights of the chosen experts sum to 1, whatever norm_topk_prob says
   double attention_softcap = 0, logit_softcap = 0;  // when the config says nothing; 0: none
-  double query_scalar = 0;          // query_pre_attn_scalar by default; 0: head_dim
-  double rope_theta = 10000;        // when the config says nothing
-  int64_t sliding_window = 0;       // when the config says nothing; null in the config: none
-  int64_t no_rope_interval = 0;     // no_rope_layer_interval when the config says nothing
+  double query_scalar = 0;                          // query_pre_attn_scalar by default; 0: head_dim
+  double rope_theta = 10000;                        // when the config says nothing
+  int64_t sliding_window = 0;    // when the config says nothing; null in the config: none
+  int64_t no_rope_interval = 0;  // no_rope_layer_interval when the config says nothing
   SizeDefaults sizes = {};
-  bool text_config = false;         // sizes are in config.json's text_config; other tensors belong to other towers
+  bool text_config =
+      false;  // sizes are in config.json's text_config; other tensors belong to other towers
 };
 
 // nullptr when there is none.

@@ -39,14 +39,16 @@ int64_t JsonReader::count(std::string_view key, int64_t otherwise) const {
   const json::value* value = find(key);
   if (value == nullptr) return otherwise;
   const int64_t number = value->is_int64() ? value->get_int64() : -1;
-  if (number < 0 || number > kMaxSize) wrong(key, fmt::format("a whole number from 0 to {}", kMaxSize));
+  if (number < 0 || number > kMaxSize)
+    wrong(key, fmt::format("a whole number from 0 to {}", kMaxSize));
   return number;
 }
 
 double JsonReader::real(std::string_view key, double otherwise) const {
   const json::value* value = find(key);
   if (value == nullptr) return otherwise;
-  if (!value->is_number() || !std::isfinite(value->to_number<double>())) wrong(key, "a finite number");
+  if (!value->is_number() || !std::isfinite(value->to_number<double>()))
+    wrong(key, "a finite number");
   return value->to_number<double>();
 }
 
@@ -82,7 +84,8 @@ std::vector<int32_t> JsonReader::ids(std::string_view key) const {
   const json::value* value = find(key);
   if (value == nullptr) return out;
   const auto add = [&](const json::value& v) {
-    if (!v.is_int64() || v.get_int64() < 0 || v.get_int64() > kMaxSize) wrong(key, "a token id or a list of them");
+    if (!v.is_int64() || v.get_int64() < 0 || v.get_int64() > kMaxSize)
+      wrong(key, "a token id or a list of them");
     out.push_back(static_cast<int32_t>(v.get_int64()));
   };
   if (value->is_array()) {
@@ -99,7 +102,8 @@ std::vector<double> JsonReader::reals(std::string_view key) const {
   if (value == nullptr) return out;
   if (!value->is_array()) wrong(key, "a list of numbers");
   for (const json::value& v : value->get_array()) {
-    if (!v.is_number() || !std::isfinite(v.to_number<double>())) wrong(key, "a list of finite numbers");
+    if (!v.is_number() || !std::isfinite(v.to_number<double>()))
+      wrong(key, "a list of finite numbers");
     out.push_back(v.to_number<double>());
   }
   return out;
@@ -118,7 +122,8 @@ std::vector<std::string> JsonReader::strings(std::string_view key) const {
 }
 
 void JsonReader::wrong(std::string_view key, std::string_view expected) const {
-  fail_input("{}: '{}' is {}, expected {}", where_, key, printable(json::serialize(*find(key)), 60), expected);
+  fail_input("{}: '{}' is {}, expected {}", where_, key, printable(json::serialize(*find(key)), 60),
+             expected);
 }
 
 }  // namespace pluq

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Typed access to the members of one JSON object, with messages that name the file, the key, the value and what is
-// accepted. null counts as absent.
+// Typed access to the members of one JSON object, with messages that name the file, the key, the
+// value and what is accepted. null counts as absent.
 #pragma once
 
 #include <boost/json/object.hpp>
@@ -18,7 +18,8 @@ class JsonReader {
  public:
   static constexpr int64_t kMaxSize = int64_t{1} << 30;
 
-  JsonReader(const boost::json::object& object, std::string where) : object_(&object), where_(std::move(where)) {}
+  JsonReader(const boost::json::object& object, std::string where)
+      : object_(&object), where_(std::move(where)) {}
 
   const boost::json::value* find(std::string_view key) const;
   bool has(std::string_view key) const { return find(key) != nullptr; }

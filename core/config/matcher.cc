@@ -50,17 +50,18 @@ struct PrefixRegex::Impl {
 };
 
 PrefixRegex::PrefixRegex(std::string_view pattern) : impl_(std::make_unique<Impl>()) {
-  if (pattern.size() > kMaxPattern) fail_input("a pattern of {} bytes, at most {}", pattern.size(), kMaxPattern);
+  if (pattern.size() > kMaxPattern)
+    fail_input("a pattern of {} bytes, at most {}", pattern.size(), kMaxPattern);
   impl_->pattern = pattern;
   int error = 0;
   PCRE2_SIZE at = 0;
-  impl_->code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(), PCRE2_ANCHORED | PCRE2_UTF,
-                              &error, &at, nullptr);
+  impl_->code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(),
+                              PCRE2_ANCHORED | PCRE2_UTF, &error, &at, nullptr);
   if (impl_->code == nullptr) {
     PCRE2_UCHAR message[128] = {};
     pcre2_get_error_message(error, message, sizeof message);
-    fail_input("pattern '{}' is not a regular expression at position {}: {}", printable(pattern), at,
-               reinterpret_cast<const char*>(message));
+    fail_input("pattern '{}' is not a regular expression at position {}: {}", printable(pattern),
+               at, reinterpret_cast<const char*>(message));
   }
   impl_->limits = pcre2_match_context_create(nullptr);
   impl_->data = pcre2_match_data_create(1, nullptr);
@@ -74,11 +75,12 @@ PrefixRegex::PrefixRegex(PrefixRegex&&) noexcept = default;
 PrefixRegex& PrefixRegex::operator=(PrefixRegex&&) noexcept = default;
 
 bool PrefixRegex::match(std::string_view name) const {
-  const int rc = pcre2_match(impl_->code, reinterpret_cast<PCRE2_SPTR>(name.data()), name.size(), 0, 0, impl_->data,
-                             impl_->limits);
+  const int rc = pcre2_match(impl_->code, reinterpret_cast<PCRE2_SPTR>(name.data()), name.size(), 0,
+                             0, impl_->data, impl_->limits);
   if (rc >= 0) return true;
   if (rc == PCRE2_ERROR_NOMATCH) return false;
-  fail_input("pattern '{}' takes too many steps on '{}'", printable(impl_->pattern), printable(name));
+  fail_input("pattern '{}' takes too many steps on '{}'", printable(impl_->pattern),
+             printable(name));
 }
 
 LayerPattern::LayerPattern(std::string pattern) : text_(std::move(pattern)) {

@@ -8,7 +8,8 @@
 
 namespace pluq {
 
-// A regular expression that must match at the start of a name, as Python's re.match. PCRE2 with limits.
+// A regular expression that must match at the start of a name, as Python's re.match. PCRE2 with
+// limits.
 class PrefixRegex {
  public:
   // Throws Error(kInput) with the pattern, the position and the reason.
@@ -24,7 +25,8 @@ class PrefixRegex {
   std::unique_ptr<Impl> impl_;
 };
 
-// A layer pattern of the YAML file: exact name, `re:` and a prefix regex, or `*` as a wildcard for any text.
+// A layer pattern of the YAML file: exact name, `re:` and a prefix regex, or `*` as a wildcard for
+// any text.
 class LayerPattern {
  public:
   explicit LayerPattern(std::string pattern);

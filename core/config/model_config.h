@@ -32,7 +32,7 @@ struct ModelConfig {
   bool tie_word_embeddings = false;
   std::vector<LayerConfig> layers;  // [num_hidden_layers]
   std::vector<RopeConfig> ropes;
-  float attention_scale = 0;        // of q k^T
+  float attention_scale = 0;                       // of q k^T
   float attention_softcap = 0, logit_softcap = 0;  // 0: none
   float embedding_multiplier = 1, residual_multiplier = 1, logit_divisor = 1;
   int64_t num_experts = 0, experts_per_token = 0, moe_intermediate_size = 0;
@@ -47,14 +47,15 @@ struct ModelConfig {
 // Throws Error(kInput) naming the file, the key and what is accepted.
 ModelConfig parse_model_config(const boost::json::value& config, std::string_view where);
 
-// Defaults of generation from generation_config.json (empty object: none) on top of the model's own ids.
+// Defaults of generation from generation_config.json (empty object: none) on top of the model's own
+// ids.
 struct GenerationConfig {
   double temperature = 0, top_p = 1;
   int32_t top_k = 0;
   double repetition_penalty = 1;
   std::vector<int32_t> eos_ids;  // union of both files
 };
-GenerationConfig parse_generation_config(const boost::json::value& generation, const ModelConfig& model,
-                                         std::string_view where);
+GenerationConfig parse_generation_config(const boost::json::value& generation,
+                                         const ModelConfig& model, std::string_view where);
 
 }  // namespace pluq

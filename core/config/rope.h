@@ -26,20 +26,24 @@ struct RopeConfig {
   std::vector<double> short_factor, long_factor;     // longrope, one per pair of dimensions
 };
 
-// From rope_parameters or rope_scaling of `in`, old and new spelling. layer_type: the member of rope_parameters that
-// holds one object per kind of layer ("full_attention"), used when it is there. Throws Error(kInput).
-RopeConfig parse_rope(const JsonReader& in, std::string_view layer_type, double default_theta, int64_t max_position);
+// From rope_parameters or rope_scaling of `in`, old and new spelling. layer_type: the member of
+// rope_parameters that holds one object per kind of layer ("full_attention"), used when it is
+// there. Throws Error(kInput).
+RopeConfig parse_rope(const JsonReader& in, std::string_view layer_type, double default_theta,
+                      int64_t max_position);
 
 // How many dimensions of a head are rotated: even, at most head_dim.
 int64_t rotary_dim(const RopeConfig& rope, int64_t head_dim);
 
-// Inverse frequencies [rotary_dim / 2] and the factor that scales cos and sin, as transformers computes them in f32 for
-// sequences of up to `context` tokens. transformers switches longrope and dynamic by the length of each sequence, which
-// would change keys that are already cached; here the context decides once, so longer contexts use the long factors.
+// Inverse frequencies [rotary_dim / 2] and the factor that scales cos and sin, as transformers
+// computes them in f32 for sequences of up to `context` tokens. transformers switches longrope and
+// dynamic by the length of each sequence, which would change keys that are already cached; here the
+// context decides once, so longer contexts use the long factors.
 struct RopeFrequencies {
   std::vector<float> inverse;
   float attention_factor = 1;
 };
-RopeFrequencies rope_frequencies(const RopeConfig& rope, int64_t rotary_dim, int64_t max_position_embeddings, int64_t context);
+RopeFrequencies rope_frequencies(const RopeConfig& rope, int64_t rotary_dim,
+                                 int64_t max_position_embeddings, int64_t context);
 
 }  // namespace pluq

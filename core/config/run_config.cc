@@ -25,9 +25,11 @@ std::string absolute(const std::string& base, const YamlNode& node, std::string_
 void read_plugins(const YamlNode& node, const std::string& base, RunConfig* out) {
   node.check_keys("plugins", {"paths", "allow", "prefer"});
   if (const YamlNode* paths = node.find("paths")) {
-    for (const YamlNode& p : paths->items("plugins.paths")) out->plugin_paths.push_back(absolute(base, p, "plugins.paths"));
+    for (const YamlNode& p : paths->items("plugins.paths"))
+      out->plugin_paths.push_back(absolute(base, p, "plugins.paths"));
   }
-  if (const YamlNode* allow = node.find("allow")) out->plugin_allow = absolute(base, *allow, "plugins.allow");
+  if (const YamlNode* allow = node.find("allow"))
+    out->plugin_allow = absolute(base, *allow, "plugins.allow");
   if (const YamlNode* prefer = node.find("prefer")) {
     for (const auto& [id, path] : prefer->entries("plugins.prefer")) {
       out->plugin_prefer[id] = absolute(base, path, "plugins.prefer." + id);
@@ -48,7 +50,8 @@ void read_formats(const YamlNode& node, RunConfig* out) {
         options[key] = value.to_json();
       }
     }
-    if (f.type.empty()) fail_usage("{}: formats.{} has no 'type'; give the id of a format plugin", body.where, name);
+    if (f.type.empty())
+      fail_usage("{}: formats.{} has no 'type'; give the id of a format plugin", body.where, name);
     if (!options.empty()) f.options = std::move(options);
     out->formats.push_back(std::move(f));
   }
@@ -58,9 +61,11 @@ void read_layers(const YamlNode& node, RunConfig* out) {
   for (const YamlNode& rule : node.items("layers")) {
     rule.check_keys("a layer rule", {"match", "format"});
     const YamlNode *match = rule.find("match"), *format = rule.find("format");
-    if (match == nullptr || format == nullptr) fail_usage("{}: a layer rule needs 'match' and 'format'", rule.where);
+    if (match == nullptr || format == nullptr)
+      fail_usage("{}: a layer rule needs 'match' and 'format'", rule.where);
     try {
-      out->layers.push_back({LayerPattern(match->text("match")), format->text("format"), match->where});
+      out->layers.push_back(
+          {LayerPattern(match->text("match")), format->text("format"), match->where});
     } catch (const Error& e) {
       fail_usage("{}: {}", match->where, e.what());
     }
@@ -68,7 +73,8 @@ void read_layers(const YamlNode& node, RunConfig* out) {
 }
 
 void read_generation(const YamlNode& node, GenerationSettings* out) {
-  node.check_keys("generation", {"max_new_tokens", "temperature", "top_k", "top_p", "min_p", "repeat_penalty", "seed", "stop"});
+  node.check_keys("generation", {"max_new_tokens", "temperature", "top_k", "top_p", "min_p",
+                                 "repeat_penalty", "seed", "stop"});
   const auto integer = [&](const char* key, int64_t lo, int64_t hi, std::optional<int64_t>* to) {
     if (const YamlNode* n = node.find(key)) *to = n->integer(key, lo, hi);
   };
@@ -94,9 +100,11 @@ uint32_t parse_kv_dtype(const std::string& name, const std::string& where) {
   if (name == "bf16") return PLUQ_DTYPE_BF16;
   if (name == "f32") return PLUQ_DTYPE_F32;
   for (const char* later : {"fp8_e4m3", "fp8_e5m2", "int8"}) {
-    if (name.rfind(later, 0) == 0) fail_usage("{}: '{}' is not built yet; accepted are f32, f16, bf16", where, name);
+    if (name.rfind(later, 0) == 0)
+      fail_usage("{}: '{}' is not built yet; accepted are f32, f16, bf16", where, name);
   }
-  fail_usage("{}: '{}' is not a KV cache type; accepted are f32, f16, bf16", where, printable(name));
+  fail_usage("{}: '{}' is not a KV cache type; accepted are f32, f16, bf16", where,
+             printable(name));
 }
 
 RunConfig parse_run_config(const std::string& text, const std::string& path) {
@@ -104,8 +112,9 @@ RunConfig parse_run_config(const std::string& text, const std::string& path) {
   const std::string base = fs::absolute(path).parent_path().string();
   RunConfig out;
   if (root.kind == YamlNode::Kind::kNull) return out;
-  root.check_keys("the configuration", {"model", "device", "compute", "activations", "threads", "context", "plugins", "formats",
-                                        "layers", "kv_cache", "generation"});
+  root.check_keys("the configuration",
+                  {"model", "device", "compute", "activations", "threads", "context", "plugins",
+                   "formats", "layers", "kv_cache", "generation"});
   for (const auto& [key, node] : root.map) {
     if (key == "model") out.model = absolute(base, node, key);
     if (key == "device") out.device = node.text(key);
@@ -120,7 +129,8 @@ RunConfig parse_run_config(const std::string& text, const std::string& path) {
     if (key == "kv_cache") {
       node.check_keys("kv_cache", {"dtype", "scale"});
       if (const YamlNode* scale = node.find("scale")) {
-        fail_usage("{}: kv_cache.scale belongs to quantized KV caches, which are not built yet", scale->where);
+        fail_usage("{}: kv_cache.scale belongs to quantized KV caches, which are not built yet",
+                   scale->where);
       }
       if (const YamlNode* dtype = node.find("dtype")) {
         out.kv_dtype = dtype->text("kv_cache.dtype");
@@ -131,6 +141,8 @@ RunConfig parse_run_config(const std::string& text, const std::string& path) {
   return out;
 }
 
-RunConfig read_run_config(const std::string& path) { return parse_run_config(read_file(path, size_t{1} << 20), path); }
+RunConfig read_run_config(const std::string& path) {
+  return parse_run_config(read_file(path, size_t{1} << 20), path);
+}
 
 }  // namespace pluq

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The settings of a run: a YAML file, with command-line flags on top. Every key is described in configs/README.md.
+// The settings of a run: a YAML file, with command-line flags on top. Every key is described in
+// configs/README.md.
 #pragma once
 
 #include <boost/json/value.hpp>
@@ -33,7 +34,7 @@ struct GenerationSettings {
 };
 
 struct RunConfig {
-  std::string model;          // absolute or as given on the command line
+  std::string model;  // absolute or as given on the command line
   std::string device = "cpu";
   std::string compute = "fast";            // exact, fast
   std::string activations = "checkpoint";  // checkpoint, float
@@ -48,11 +49,13 @@ struct RunConfig {
   GenerationSettings generation;
 };
 
-// Reads the YAML file; relative paths in it are relative to its directory. Throws Error(kUsage) with line and column.
+// Reads the YAML file; relative paths in it are relative to its directory. Throws Error(kUsage)
+// with line and column.
 RunConfig read_run_config(const std::string& path);
 RunConfig parse_run_config(const std::string& text, const std::string& path);
 
-// The KV cache's dtype id for a name ("f16"), or Error(kUsage) that names the accepted ones; `where` names the setting.
+// The KV cache's dtype id for a name ("f16"), or Error(kUsage) that names the accepted ones;
+// `where` names the setting.
 uint32_t parse_kv_dtype(const std::string& name, const std::string& where);
 
 }  // namespace pluq

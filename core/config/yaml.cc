@@ -21,7 +21,8 @@ namespace {
 
 constexpr size_t kMaxBytes = size_t{64} << 10, kMaxEntries = 1000, kMaxDepth = 16;
 
-// Builds the tree from parser events, so that what is not allowed is refused before any tree of it exists.
+// Builds the tree from parser events, so that what is not allowed is refused before any tree of it
+// exists.
 class Builder : public YAML::EventHandler {
  public:
   explicit Builder(std::string file) : file_(std::move(file)) {}
@@ -33,21 +34,27 @@ class Builder : public YAML::EventHandler {
     refuse_anchor(mark, anchor);
     add(node(mark, YamlNode::Kind::kNull), mark);
   }
-  void OnAlias(const YAML::Mark& mark, YAML::anchor_t) override { refuse(mark, "aliases are not accepted"); }
-  void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, const std::string& value) override {
+  void OnAlias(const YAML::Mark& mark, YAML::anchor_t) override {
+    refuse(mark, "aliases are not accepted");
+  }
+  void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
+                const std::string& value) override {
     refuse_anchor(mark, anchor);
     // "?" is a plain scalar, "!" a quoted one; anything else was written by hand.
     if (tag != "?" && tag != "!" && !tag.empty()) refuse(mark, "tags are not accepted");
     YamlNode n = node(mark, YamlNode::Kind::kScalar);
     n.scalar = value;
     n.quoted = tag == "!";
-    if (!n.quoted && (value.empty() || value == "~" || value == "null")) n.kind = YamlNode::Kind::kNull;
+    if (!n.quoted && (value.empty() || value == "~" || value == "null"))
+      n.kind = YamlNode::Kind::kNull;
     add(std::move(n), mark);
   }
-  void OnSequenceStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, YAML::EmitterStyle::value) override {
+  void OnSequenceStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
+                       YAML::EmitterStyle::value) override {
     start(mark, tag, anchor, YamlNode::Kind::kList);
   }
-  void OnMapStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, YAML::EmitterStyle::value) override {
+  void OnMapStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
+                  YAML::EmitterStyle::value) override {
     start(mark, tag, anchor, YamlNode::Kind::kMap);
   }
   void OnSequenceEnd() override { end(); }
@@ -61,8 +68,12 @@ class Builder : public YAML::EventHandler {
     std::set<std::string> keys;
   };
 
-  std::string place(const YAML::Mark& mark) const { return fmt::format("{}:{}:{}", file_, mark.line + 1, mark.column + 1); }
-  [[noreturn]] void refuse(const YAML::Mark& mark, std::string_view why) const { fail_usage("{}: {}", place(mark), why); }
+  std::string place(const YAML::Mark& mark) const {
+    return fmt::format("{}:{}:{}", file_, mark.line + 1, mark.column + 1);
+  }
+  [[noreturn]] void refuse(const YAML::Mark& mark, std::string_view why) const {
+    fail_usage("{}: {}", place(mark), why);
+  }
   void refuse_anchor(const YAML::Mark& mark, YAML::anchor_t anchor) const {
     if (anchor != 0) refuse(mark, "anchors are not accepted");
   }
@@ -72,10 +83,12 @@ class Builder : public YAML::EventHandler {
     n.where = place(mark);
     return n;
   }
-  void start(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, YamlNode::Kind kind) {
+  void start(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
+             YamlNode::Kind kind) {
     refuse_anchor(mark, anchor);
     if (tag != "?" && tag != "!" && !tag.empty()) refuse(mark, "tags are not accepted");
-    if (open_.size() >= kMaxDepth) refuse(mark, fmt::format("nested deeper than {} levels", kMaxDepth));
+    if (open_.size() >= kMaxDepth)
+      refuse(mark, fmt::format("nested deeper than {} levels", kMaxDepth));
     if (!open_.empty() && open_.back().node.kind == YamlNode::Kind::kMap && !open_.back().has_key) {
       refuse(mark, "a key must be a plain text");
     }
@@ -98,10 +111,12 @@ class Builder : public YAML::EventHandler {
     Open& o = open_.back();
     if (o.node.kind == YamlNode::Kind::kList) {
       o.node.list.push_back(std::move(n));
-      if (o.node.list.size() > kMaxEntries) refuse(mark, fmt::format("more than {} entries", kMaxEntries));
+      if (o.node.list.size() > kMaxEntries)
+        refuse(mark, fmt::format("more than {} entries", kMaxEntries));
     } else if (!o.has_key) {
       if (n.kind != YamlNode::Kind::kScalar) refuse(mark, "a key must be a plain text");
-      if (!o.keys.insert(n.scalar).second) refuse(mark, fmt::format("key '{}' is there twice", printable(n.scalar)));
+      if (!o.keys.insert(n.scalar).second)
+        refuse(mark, fmt::format("key '{}' is there twice", printable(n.scalar)));
       if (o.keys.size() > kMaxEntries) refuse(mark, fmt::format("more than {} keys", kMaxEntries));
       o.key = n.scalar;
       o.has_key = true;
@@ -119,10 +134,14 @@ class Builder : public YAML::EventHandler {
 
 std::string describe(const YamlNode& n) {
   switch (n.kind) {
-    case YamlNode::Kind::kNull: return "empty";
-    case YamlNode::Kind::kList: return "a list";
-    case YamlNode::Kind::kMap: return "a map";
-    case YamlNode::Kind::kScalar: break;
+    case YamlNode::Kind::kNull:
+      return "empty";
+    case YamlNode::Kind::kList:
+      return "a list";
+    case YamlNode::Kind::kMap:
+      return "a map";
+    case YamlNode::Kind::kScalar:
+      break;
   }
   return "'" + printable(n.scalar, 60) + "'";
 }
@@ -171,23 +190,29 @@ std::string YamlNode::text(std::string_view what) const {
 
 int64_t YamlNode::integer(std::string_view what, int64_t lo, int64_t hi) const {
   const auto value = kind == Kind::kScalar && !quoted ? number<int64_t>(scalar) : std::nullopt;
-  if (!value || *value < lo || *value > hi) wrong(*this, what, fmt::format("a whole number from {} to {}", lo, hi));
+  if (!value || *value < lo || *value > hi)
+    wrong(*this, what, fmt::format("a whole number from {} to {}", lo, hi));
   return *value;
 }
 
 double YamlNode::real(std::string_view what, double lo, double hi) const {
   const auto value = kind == Kind::kScalar && !quoted ? number<double>(scalar) : std::nullopt;
-  if (!value || !(*value >= lo && *value <= hi)) wrong(*this, what, fmt::format("a number from {} to {}", lo, hi));
+  if (!value || !(*value >= lo && *value <= hi))
+    wrong(*this, what, fmt::format("a number from {} to {}", lo, hi));
   return *value;
 }
 
 bool YamlNode::boolean(std::string_view what) const {
-  if (kind != Kind::kScalar || quoted || (scalar != "true" && scalar != "false")) wrong(*this, what, "true or false");
+  if (kind != Kind::kScalar || quoted || (scalar != "true" && scalar != "false"))
+    wrong(*this, what, "true or false");
   return scalar == "true";
 }
 
-std::string YamlNode::choice(std::string_view what, std::initializer_list<std::string_view> accepted) const {
-  if (kind == Kind::kScalar && std::find(accepted.begin(), accepted.end(), scalar) != accepted.end()) return scalar;
+std::string YamlNode::choice(std::string_view what,
+                             std::initializer_list<std::string_view> accepted) const {
+  if (kind == Kind::kScalar &&
+      std::find(accepted.begin(), accepted.end(), scalar) != accepted.end())
+    return scalar;
   wrong(*this, what, fmt::format("one of {}", fmt::join(accepted, ", ")));
 }
 
@@ -201,7 +226,8 @@ const std::vector<YamlNode::Entry>& YamlNode::entries(std::string_view what) con
   return map;
 }
 
-void YamlNode::check_keys(std::string_view what, std::initializer_list<std::string_view> accepted) const {
+void YamlNode::check_keys(std::string_view what,
+                          std::initializer_list<std::string_view> accepted) const {
   for (const auto& [key, value] : entries(what)) {
     if (std::find(accepted.begin(), accepted.end(), key) != accepted.end()) continue;
     std::string near;
@@ -212,14 +238,15 @@ void YamlNode::check_keys(std::string_view what, std::initializer_list<std::stri
         near = fmt::format(" (did you mean '{}'?)", a);
       }
     }
-    fail_usage("{}: unknown key '{}' in {}{}; accepted are {}", value.where, printable(key), what, near,
-               fmt::join(accepted, ", "));
+    fail_usage("{}: unknown key '{}' in {}{}; accepted are {}", value.where, printable(key), what,
+               near, fmt::join(accepted, ", "));
   }
 }
 
 boost::json::value YamlNode::to_json() const {
   switch (kind) {
-    case Kind::kNull: return nullptr;
+    case Kind::kNull:
+      return nullptr;
     case Kind::kList: {
       boost::json::array out;
       for (const YamlNode& n : list) out.push_back(n.to_json());
@@ -230,7 +257,8 @@ boost::json::value YamlNode::to_json() const {
       for (const auto& [key, value] : map) out[key] = value.to_json();
       return out;
     }
-    case Kind::kScalar: break;
+    case Kind::kScalar:
+      break;
   }
   if (!quoted) {
     if (scalar == "true" || scalar == "false") return scalar == "true";
@@ -241,7 +269,8 @@ boost::json::value YamlNode::to_json() const {
 }
 
 YamlNode parse_yaml(const std::string& text, const std::string& file) {
-  if (text.size() > kMaxBytes) fail_usage("{}: {} bytes, at most {} are accepted", file, text.size(), kMaxBytes);
+  if (text.size() > kMaxBytes)
+    fail_usage("{}: {} bytes, at most {} are accepted", file, text.size(), kMaxBytes);
   std::istringstream stream(text);
   Builder builder(file);
   try {

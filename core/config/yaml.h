@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Strict YAML: plain maps, lists and scalars with the place of each. Refused with line and column: anchors, aliases,
-// tags, several documents, duplicate keys, more than 64 KiB, 1000 entries of a map or list, depth 16.
+// Strict YAML: plain maps, lists and scalars with the place of each. Refused with line and column:
+// anchors, aliases, tags, several documents, duplicate keys, more than 64 KiB, 1000 entries of a
+// map or list, depth 16.
 #pragma once
 
 #include <boost/json/value.hpp>
@@ -26,7 +27,7 @@ class YamlNode {
   bool quoted = false;
   std::vector<YamlNode> list;
   std::vector<Entry> map;  // in file order
-  std::string where;                                  // "run.yaml:3:5"
+  std::string where;       // "run.yaml:3:5"
 
   const YamlNode* find(std::string_view key) const;
   // Typed values; errors are Error(kUsage) with the place, the key (`what`) and what is accepted.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where Buffers take their memory from: the C library, or for the time of a scope on one thread an embedding program's
-// own functions. A Buffer goes back to where it came from, whenever that is.
+// Where Buffers take their memory from: the C library, or for the time of a scope on one thread an
+// embedding program's own functions. A Buffer goes back to where it came from, whenever that is.
 #pragma once
 
 #include <cstddef>

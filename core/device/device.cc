@@ -10,9 +10,11 @@ void check_device(std::string_view text) {
   if (text.empty() || text == "cpu") return;
   const std::string_view kind = text.substr(0, text.find(':'));
   if (kind == "cuda" || kind == "cuda-emulated") {
-    fail_usage("--device {}: not built yet; this build has no CUDA kernels, use --device cpu", printable(text));
+    fail_usage("--device {}: not built yet; this build has no CUDA kernels, use --device cpu",
+               printable(text));
   }
-  fail_usage("--device {}: unknown; accepted are cpu, cuda[:N], cuda-emulated[:SM]", printable(text));
+  fail_usage("--device {}: unknown; accepted are cpu, cuda[:N], cuda-emulated[:SM]",
+             printable(text));
 }
 
 pluq_device describe_cpu(int workers) {

@@ -10,11 +10,12 @@
 
 namespace pluq {
 
-// Valid for the calls it is passed to. worker < 0: outside a region, the plugin may use the pool; worker >= 0: inside
-// pool.run(), every worker makes the same call with its own HostExec.
+// Valid for the calls it is passed to. worker < 0: outside a region, the plugin may use the pool;
+// worker >= 0: inside pool.run(), every worker makes the same call with its own HostExec.
 class HostExec {
  public:
-  HostExec(ThreadPool& pool, int worker, std::span<std::byte> workspace, const pluq_host* host) : pool_(pool) {
+  HostExec(ThreadPool& pool, int worker, std::span<std::byte> workspace, const pluq_host* host)
+      : pool_(pool) {
     exec_.struct_size = sizeof exec_;
     exec_.device_kind = PLUQ_DEVICE_CPU;
     exec_.host = host;
@@ -32,7 +33,9 @@ class HostExec {
 
  private:
   // exec_ is the first member, so the plugin's pointer is ours.
-  static const HostExec& self(const pluq_exec* exec) { return *reinterpret_cast<const HostExec*>(exec); }
+  static const HostExec& self(const pluq_exec* exec) {
+    return *reinterpret_cast<const HostExec*>(exec);
+  }
   static void parallel(const pluq_exec* exec, void (*fn)(void*, int32_t, int32_t), void* user) {
     self(exec).pool_.run([&](int worker, int workers) { fn(user, worker, workers); });
   }

@@ -17,15 +17,26 @@ struct Named {
   const char* name;
 };
 constexpr Named kNames[] = {
-    {PLUQ_CPU_X86_64_V2, "x86-64-v2"}, {PLUQ_CPU_AVX2, "avx2"},         {PLUQ_CPU_FMA, "fma"},
-    {PLUQ_CPU_F16C, "f16c"},           {PLUQ_CPU_BMI2, "bmi2"},         {PLUQ_CPU_AVX_VNNI, "avx_vnni"},
-    {PLUQ_CPU_AVX512F, "avx512f"},     {PLUQ_CPU_AVX512BW, "avx512bw"}, {PLUQ_CPU_AVX512VL, "avx512vl"},
-    {PLUQ_CPU_AVX512DQ, "avx512dq"},   {PLUQ_CPU_AVX512VNNI, "avx512vnni"},
-    {PLUQ_CPU_AVX512VBMI, "avx512vbmi"}, {PLUQ_CPU_AVX512BF16, "avx512bf16"},
-    {PLUQ_CPU_AMX_TILE, "amx_tile"},   {PLUQ_CPU_AMX_INT8, "amx_int8"}, {PLUQ_CPU_AMX_BF16, "amx_bf16"},
+    {PLUQ_CPU_X86_64_V2, "x86-64-v2"},
+    {PLUQ_CPU_AVX2, "avx2"},
+    {PLUQ_CPU_FMA, "fma"},
+    {PLUQ_CPU_F16C, "f16c"},
+    {PLUQ_CPU_BMI2, "bmi2"},
+    {PLUQ_CPU_AVX_VNNI, "avx_vnni"},
+    {PLUQ_CPU_AVX512F, "avx512f"},
+    {PLUQ_CPU_AVX512BW, "avx512bw"},
+    {PLUQ_CPU_AVX512VL, "avx512vl"},
+    {PLUQ_CPU_AVX512DQ, "avx512dq"},
+    {PLUQ_CPU_AVX512VNNI, "avx512vnni"},
+    {PLUQ_CPU_AVX512VBMI, "avx512vbmi"},
+    {PLUQ_CPU_AVX512BF16, "avx512bf16"},
+    {PLUQ_CPU_AMX_TILE, "amx_tile"},
+    {PLUQ_CPU_AMX_INT8, "amx_int8"},
+    {PLUQ_CPU_AMX_BF16, "amx_bf16"},
 };
 
-constexpr uint64_t kAvx2Level = PLUQ_CPU_X86_64_V2 | PLUQ_CPU_AVX2 | PLUQ_CPU_FMA | PLUQ_CPU_F16C | PLUQ_CPU_BMI2;
+constexpr uint64_t kAvx2Level =
+    PLUQ_CPU_X86_64_V2 | PLUQ_CPU_AVX2 | PLUQ_CPU_FMA | PLUQ_CPU_F16C | PLUQ_CPU_BMI2;
 constexpr uint64_t kAvx512Level =
     kAvx2Level | PLUQ_CPU_AVX512F | PLUQ_CPU_AVX512BW | PLUQ_CPU_AVX512VL | PLUQ_CPU_AVX512DQ;
 
@@ -50,7 +61,8 @@ uint64_t detect_features() {
   const auto bit = [](uint32_t reg, int n) { return (reg >> n & 1) != 0; };
   uint64_t f = 0;
   // SSE3, SSSE3, CX16, SSE4.1, SSE4.2, POPCNT.
-  if (bit(l1.c, 0) && bit(l1.c, 9) && bit(l1.c, 13) && bit(l1.c, 19) && bit(l1.c, 20) && bit(l1.c, 23)) {
+  if (bit(l1.c, 0) && bit(l1.c, 9) && bit(l1.c, 13) && bit(l1.c, 19) && bit(l1.c, 20) &&
+      bit(l1.c, 23)) {
     f |= PLUQ_CPU_X86_64_V2;
   }
   const uint64_t os = bit(l1.c, 27) ? xcr0() : 0;
@@ -102,16 +114,20 @@ std::string brand() {
 
 std::string_view isa_name(Isa isa) {
   switch (isa) {
-    case Isa::kAvx512: return "avx512";
-    case Isa::kAvx2: return "avx2";
-    case Isa::kPortable: break;
+    case Isa::kAvx512:
+      return "avx512";
+    case Isa::kAvx2:
+      return "avx2";
+    case Isa::kPortable:
+      break;
   }
   return "portable";
 }
 
 const CpuInfo& cpu_info() {
-  static const CpuInfo info{detect_features(), cache_size(_SC_LEVEL1_DCACHE_SIZE), cache_size(_SC_LEVEL2_CACHE_SIZE),
-                            cache_size(_SC_LEVEL3_CACHE_SIZE), brand()};
+  static const CpuInfo info{detect_features(), cache_size(_SC_LEVEL1_DCACHE_SIZE),
+                            cache_size(_SC_LEVEL2_CACHE_SIZE), cache_size(_SC_LEVEL3_CACHE_SIZE),
+                            brand()};
   return info;
 }
 
@@ -124,9 +140,12 @@ Isa best_isa(uint64_t features) {
 uint64_t lower_features(uint64_t features, Isa isa) {
   constexpr uint64_t kAbove512 = ~((UINT64_C(1) << 8) - 1);  // the AVX-512 and AMX bits
   switch (isa) {
-    case Isa::kPortable: return features & PLUQ_CPU_X86_64_V2;
-    case Isa::kAvx2: return features & ~kAbove512;
-    case Isa::kAvx512: break;
+    case Isa::kPortable:
+      return features & PLUQ_CPU_X86_64_V2;
+    case Isa::kAvx2:
+      return features & ~kAbove512;
+    case Isa::kAvx512:
+      break;
   }
   return features;
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which instruction sets this process may use: what the CPU and the operating system offer, lowered by PLUQ_ISA.
+// Which instruction sets this process may use: what the CPU and the operating system offer, lowered
+// by PLUQ_ISA.
 #pragma once
 
 #include <cstdint>
@@ -30,8 +31,9 @@ Isa best_isa(uint64_t features);
 // Keeps only the bits that `isa` may use.
 uint64_t lower_features(uint64_t features, Isa isa);
 
-// The features to tell plugins: cpu_info() lowered by `forced` (the value of PLUQ_ISA: empty or "auto", "portable",
-// "avx2", "avx512"). Throws Error(kUsage) for another word or a level the machine lacks.
+// The features to tell plugins: cpu_info() lowered by `forced` (the value of PLUQ_ISA: empty or
+// "auto", "portable", "avx2", "avx512"). Throws Error(kUsage) for another word or a level the
+// machine lacks.
 uint64_t allowed_features(const CpuInfo& cpu, std::string_view forced);
 
 // allowed_features of this machine and its environment.

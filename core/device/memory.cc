@@ -42,7 +42,8 @@ Foreign& foreign() {
 }
 
 void* allocate(size_t alignment, size_t bytes) {
-  if (current == nullptr || current->allocate == nullptr) return std::aligned_alloc(alignment, bytes);
+  if (current == nullptr || current->allocate == nullptr)
+    return std::aligned_alloc(alignment, bytes);
   void* data = current->allocate(current->user, bytes, alignment);
   if (data == nullptr) return nullptr;
   const std::lock_guard lock(foreign().mutex);
@@ -66,7 +67,8 @@ bool release_foreign(void* data) {
 
 }  // namespace
 
-AllocatorScope::AllocatorScope(const Allocator& allocator) : before_(std::exchange(current, &allocator)) {}
+AllocatorScope::AllocatorScope(const Allocator& allocator)
+    : before_(std::exchange(current, &allocator)) {}
 AllocatorScope::~AllocatorScope() { current = before_; }
 
 Buffer::Buffer(size_t bytes, std::string_view what) : size_(bytes) {
@@ -77,8 +79,8 @@ Buffer::Buffer(size_t bytes, std::string_view what) : size_(bytes) {
   const size_t rounded = (bytes + alignment - 1) / alignment * alignment;
   void* data = rounded < bytes ? nullptr : allocate(alignment, rounded);
   if (data == nullptr) {
-    fail(ErrorKind::kFailed, "out of memory: {} needs {:.1f} MiB, {:.1f} MiB are available", what, mib(bytes),
-         mib(available_memory()));
+    fail(ErrorKind::kFailed, "out of memory: {} needs {:.1f} MiB, {:.1f} MiB are available", what,
+         mib(bytes), mib(available_memory()));
   }
   if (large) ::madvise(data, rounded, MADV_HUGEPAGE);
   std::memset(data, 0, rounded);
@@ -101,15 +103,16 @@ uint64_t available_memory() {
   }
   const uint64_t limit = read_number("/sys/fs/cgroup/memory.max");
   const uint64_t used = read_number("/sys/fs/cgroup/memory.current");
-  if (limit != std::numeric_limits<uint64_t>::max() && used <= limit) available = std::min(available, limit - used);
+  if (limit != std::numeric_limits<uint64_t>::max() && used <= limit)
+    available = std::min(available, limit - used);
   return available;
 }
 
 void require_memory(uint64_t bytes, std::string_view what) {
   const uint64_t available = available_memory();
   if (bytes > available) {
-    fail(ErrorKind::kFailed, "{} needs {:.1f} MiB of memory, {:.1f} MiB are available", what, mib(bytes),
-         mib(available));
+    fail(ErrorKind::kFailed, "{} needs {:.1f} MiB of memory, {:.1f} MiB are available", what,
+         mib(bytes), mib(available));
   }
 }
 

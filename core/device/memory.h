@@ -13,7 +13,8 @@ namespace pluq {
 class Buffer {
  public:
   Buffer() = default;
-  // Throws Error(kFailed) that says what the memory was for, how much was asked and how much there is.
+  // Throws Error(kFailed) that says what the memory was for, how much was asked and how much there
+  // is.
   Buffer(size_t bytes, std::string_view what);
   ~Buffer();
   Buffer(Buffer&& other) noexcept
@@ -32,7 +33,8 @@ class Buffer {
   size_t size_ = 0;
 };
 
-// Bytes that can be used without swapping: MemAvailable, or what the cgroup's limit leaves, whichever is less.
+// Bytes that can be used without swapping: MemAvailable, or what the cgroup's limit leaves,
+// whichever is less.
 uint64_t available_memory();
 
 // Throws Error(kFailed) with both numbers when `bytes` are more than available_memory().

@@ -18,13 +18,18 @@ namespace {
 using Clock = std::chrono::steady_clock;
 constexpr size_t kProbeBytes = size_t{256} << 20;
 
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
 
 const cpu::Probes& probes(Isa isa) {
   switch (isa) {
-    case Isa::kAvx512: return *probes_avx512();
-    case Isa::kAvx2: return *probes_avx2();
-    case Isa::kPortable: break;
+    case Isa::kAvx512:
+      return *probes_avx512();
+    case Isa::kAvx2:
+      return *probes_avx2();
+    case Isa::kPortable:
+      break;
   }
   return *probes_portable();
 }
@@ -45,7 +50,8 @@ double measure_bandwidth(ThreadPool& pool, Isa isa, const Buffer& memory) {
   for (int form = 0; form < cpu::kProbeReadForms; ++form) {
     const auto start = Clock::now();
     pool.run([&](int worker, int workers) {
-      sink += probes(isa).read(memory.data(), static_cast<int64_t>(memory.size()), form, worker, workers);
+      sink += probes(isa).read(memory.data(), static_cast<int64_t>(memory.size()), form, worker,
+                               workers);
     });
     best = std::max(best, static_cast<double>(memory.size()) / seconds_since(start) / 1e9);
   }
@@ -57,12 +63,15 @@ double measure_peak(ThreadPool& pool, Isa isa, cpu::ProbePeak kind, double secon
   while (true) {
     std::vector<double> operations(static_cast<size_t>(pool.size()));
     const auto start = Clock::now();
-    pool.run([&](int worker, int) { operations[static_cast<size_t>(worker)] = probes(isa).peak(kind, rounds); });
+    pool.run([&](int worker, int) {
+      operations[static_cast<size_t>(worker)] = probes(isa).peak(kind, rounds);
+    });
     const double spent = seconds_since(start);
     double total = 0;
     for (const double o : operations) total += o;
     if (spent >= seconds / 2) return total / spent / 1e9;
-    rounds = std::max(rounds * 2, static_cast<int64_t>(static_cast<double>(rounds) * seconds / std::max(spent, 1e-6)));
+    rounds = std::max(rounds * 2, static_cast<int64_t>(static_cast<double>(rounds) * seconds /
+                                                       std::max(spent, 1e-6)));
   }
 }
 

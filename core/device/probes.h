@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What this machine can do at most, measured: memory bandwidth and arithmetic peaks, to compare kernels with.
+// What this machine can do at most, measured: memory bandwidth and arithmetic peaks, to compare
+// kernels with.
 #pragma once
 
 #include "device/isa.h"

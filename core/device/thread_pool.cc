@@ -61,7 +61,8 @@ int usable_cpus() {
 
 ThreadPool::ThreadPool(int n) : size_(n) {
   if (n < 1) fail_usage("{} threads; at least 1 is needed", n);
-  // Helpers are spread over the allowed CPUs; the caller's thread is left to the scheduler, since it is not ours.
+  // Helpers are spread over the allowed CPUs; the caller's thread is left to the scheduler, since
+  // it is not ours.
   const std::vector<int> cpus = allowed_cpus();
   for (int worker = 1; worker < n; ++worker) {
     threads_.emplace_back([this, worker] { work(worker); });
@@ -143,8 +144,7 @@ void ThreadPool::work(int worker) {
 void ThreadPool::barrier(int worker) {
   if (size_ == 1) return;
   const uint32_t phase = phase_.load(std::memory_order_acquire);
-  const int32_t here =
-      worker < 0 ? arrived_.load() : arrived_.fetch_add(1) + 1;
+  const int32_t here = worker < 0 ? arrived_.load() : arrived_.fetch_add(1) + 1;
   const auto release = [&](int32_t count) {
     if (count == 0 || count + gone_.load() < size_) return false;
     // Exactly one thread resets: whoever changes the count to zero.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The one persistent pool of worker threads, owned by the host and lent to plugins through pluq_exec.
+// The one persistent pool of worker threads, owned by the host and lent to plugins through
+// pluq_exec.
 #pragma once
 
 #include <atomic>
@@ -17,7 +18,8 @@ int usable_cpus();
 
 class ThreadPool {
  public:
-  // n workers; the caller of run() is worker 0, so n = 1 starts no thread. Throws Error(kUsage) for n < 1.
+  // n workers; the caller of run() is worker 0, so n = 1 starts no thread. Throws Error(kUsage) for
+  // n < 1.
   explicit ThreadPool(int n);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
@@ -25,9 +27,10 @@ class ThreadPool {
 
   int size() const { return size_; }
 
-  // Runs fn(worker, size()) once on every worker and returns when all are done. Not nestable, one caller at a time.
-  // The first exception of a worker is rethrown here after all have finished; a worker that throws must not leave
-  // others waiting in barrier(): it is counted as arrived in every barrier from then on.
+  // Runs fn(worker, size()) once on every worker and returns when all are done. Not nestable, one
+  // caller at a time. The first exception of a worker is rethrown here after all have finished; a
+  // worker that throws must not leave others waiting in barrier(): it is counted as arrived in
+  // every barrier from then on.
   void run(const std::function<void(int worker, int workers)>& fn);
 
   // Waits until every worker of the current region has arrived. Only inside run().
@@ -42,7 +45,8 @@ class ThreadPool {
   const std::function<void(int, int)>* job_ = nullptr;
   std::atomic<uint32_t> generation_{0};  // a new job per value; workers sleep on it
   std::atomic<int32_t> running_{0};      // workers still inside the job
-  std::atomic<uint32_t> done_{0};        // equals generation_ when the job is over; the caller sleeps on it
+  std::atomic<uint32_t> done_{
+      0};  // equals generation_ when the job is over; the caller sleeps on it
   alignas(64) std::atomic<int32_t> arrived_{0};
   alignas(64) std::atomic<uint32_t> phase_{0};
   std::atomic<int32_t> gone_{0};  // workers that left the region by an exception

@@ -19,18 +19,23 @@ void check_fits(const Session& session, const GenerateRequest& request) {
   const auto prompt = static_cast<int64_t>(request.prompt_ids.size());
   if (prompt == 0) fail_input("the prompt has no tokens; give some text or ids");
   if (request.cached_tokens != session.length() || request.cached_tokens >= prompt) {
-    fail(ErrorKind::kFailed, "the session holds {} tokens, the request counts on {} of {}", session.length(), request.cached_tokens, prompt);
+    fail(ErrorKind::kFailed, "the session holds {} tokens, the request counts on {} of {}",
+         session.length(), request.cached_tokens, prompt);
   }
   if (prompt >= session.context()) {
-    fail_input("the prompt has {} tokens, the context holds {} and needs one more for the answer; use a shorter "
-               "prompt or a larger --context", prompt, session.context());
+    fail_input(
+        "the prompt has {} tokens, the context holds {} and needs one more for the answer; use a "
+        "shorter "
+        "prompt or a larger --context",
+        prompt, session.context());
   }
   for (const int32_t id : request.prompt_ids) session.model().check_id(id);
 }
 
 }  // namespace
 
-GenerateResult generate(Session& session, const Tokenizer& tokenizer, const GenerateRequest& request) {
+GenerateResult generate(Session& session, const Tokenizer& tokenizer,
+                        const GenerateRequest& request) {
   check_fits(session, request);
   GenerateResult result;
   Sampler sampler(request.sampling);
@@ -44,7 +49,8 @@ GenerateResult generate(Session& session, const Tokenizer& tokenizer, const Gene
   const auto cancelled = [&] { return request.cancel != nullptr && request.cancel->load(); };
 
   for (const int32_t id : request.prompt_ids) sampler.accept(id);
-  const std::span<const int32_t> fresh = std::span(request.prompt_ids).subspan(static_cast<size_t>(request.cached_tokens));
+  const std::span<const int32_t> fresh =
+      std::span(request.prompt_ids).subspan(static_cast<size_t>(request.cached_tokens));
   auto start = std::chrono::steady_clock::now();
   std::span<const float> logits = session.prefill(fresh, request.cancel);
   result.prefill = {static_cast<int64_t>(fresh.size()), seconds_since(start)};

@@ -16,19 +16,22 @@ bool KvShape::quantized() const { return dtype_by_id(dtype).block_bytes == 1; }
 
 int64_t KvShape::token_bytes() const {
   const int64_t codes = head_dim * static_cast<int64_t>(dtype_by_id(dtype).block_bytes);
-  return 2 * layers * kv_heads * (codes + (token_scales() ? static_cast<int64_t>(sizeof(float)) : 0));
+  return 2 * layers * kv_heads *
+         (codes + (token_scales() ? static_cast<int64_t>(sizeof(float)) : 0));
 }
 
 KvCache::KvCache(const KvShape& shape) : shape_(shape) {
   total_blocks_ = ceil_div(shape.context, kKvBlock);
   const auto tokens = checked_mul(total_blocks_, kKvBlock, "the KV cache");
   bytes_ = static_cast<size_t>(checked_mul(tokens, shape.token_bytes(), "the KV cache"));
-  const auto scales = static_cast<size_t>(shape.token_scales() ? 2 * shape.layers * shape.kv_heads * tokens : 0);
+  const auto scales =
+      static_cast<size_t>(shape.token_scales() ? 2 * shape.layers * shape.kv_heads * tokens : 0);
   codes_bytes_ = bytes_ - scales * sizeof(float);
-  void* data = ::mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* data = ::mmap(nullptr, bytes_, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (data == MAP_FAILED) {
-    fail(ErrorKind::kFailed, "the KV cache of {} tokens needs {} MiB of address space: {}", shape.context, bytes_ >> 20,
-         std::strerror(errno));
+    fail(ErrorKind::kFailed, "the KV cache of {} tokens needs {} MiB of address space: {}",
+         shape.context, bytes_ >> 20, std::strerror(errno));
   }
   data_ = static_cast<std::byte*>(data);
   for (int64_t b = total_blocks_ - 1; b >= 0; --b) free_.push_back(static_cast<int32_t>(b));
@@ -39,7 +42,9 @@ KvCache::~KvCache() { ::munmap(data_, bytes_); }
 void KvCache::grow(int64_t length) {
   const auto blocks = static_cast<size_t>(ceil_div(length, kKvBlock));
   while (table_.size() < blocks) {
-    if (free_.empty()) fail(ErrorKind::kFailed, "the KV cache holds {} tokens, {} are needed", shape_.context, length);
+    if (free_.empty())
+      fail(ErrorKind::kFailed, "the KV cache holds {} tokens, {} are needed", shape_.context,
+           length);
     table_.push_back(free_.back());
     free_.pop_back();
   }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The KV cache of one sequence: blocks of 16 tokens from a block table. Address space for the whole context is
-// reserved at once, memory is used as blocks are filled.
+// The KV cache of one sequence: blocks of 16 tokens from a block table. Address space for the whole
+// context is reserved at once, memory is used as blocks are filled.
 #pragma once
 
 #include <cstddef>
@@ -15,11 +15,11 @@ struct KvShape {
   int64_t layers = 0;
   int64_t kv_heads = 0;
   int64_t head_dim = 0;
-  uint32_t dtype = 0;  // PLUQ_DTYPE_F32, F16, BF16, F8_E4M3, F8_E5M2 or I8
-  int64_t context = 0; // tokens
+  uint32_t dtype = 0;   // PLUQ_DTYPE_F32, F16, BF16, F8_E4M3, F8_E5M2 or I8
+  int64_t context = 0;  // tokens
 
-  // 8-bit types: one scale per layer and head, [layers, kv_heads] each; both empty: one per token and head, computed
-  // when the token is stored.
+  // 8-bit types: one scale per layer and head, [layers, kv_heads] each; both empty: one per token
+  // and head, computed when the token is stored.
   std::vector<float> k_scale, v_scale;
 
   bool quantized() const;

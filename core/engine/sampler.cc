@@ -72,18 +72,21 @@ double Sampler::uniform() {
 int32_t Sampler::sample(std::span<const float> logits) {
   penalize(logits);
   const int32_t best = argmax(scratch_);
-  if (best < 0) fail(ErrorKind::kFailed, "the model gave no finite logit; the weights may be damaged");
+  if (best < 0)
+    fail(ErrorKind::kFailed, "the model gave no finite logit; the weights may be damaged");
   if (options_.temperature == 0 || options_.top_k == 1) return best;
 
   candidates_.clear();
   for (size_t i = 0; i < scratch_.size(); ++i) {
-    if (std::isfinite(scratch_[i])) candidates_.push_back({static_cast<int32_t>(i), scratch_[i], 0});
+    if (std::isfinite(scratch_[i]))
+      candidates_.push_back({static_cast<int32_t>(i), scratch_[i], 0});
   }
   const auto likelier = [](const Candidate& a, const Candidate& b) {
     return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
   };
   if (options_.top_k > 0 && static_cast<size_t>(options_.top_k) < candidates_.size()) {
-    std::nth_element(candidates_.begin(), candidates_.begin() + options_.top_k, candidates_.end(), likelier);
+    std::nth_element(candidates_.begin(), candidates_.begin() + options_.top_k, candidates_.end(),
+                     likelier);
     candidates_.resize(static_cast<size_t>(options_.top_k));
   }
   std::sort(candidates_.begin(), candidates_.end(), likelier);
@@ -95,7 +98,8 @@ int32_t Sampler::sample(std::span<const float> logits) {
   size_t keep = candidates_.size();
   if (options_.min_p > 0) {
     keep = 1;
-    while (keep < candidates_.size() && candidates_[keep].p >= options_.min_p * candidates_[0].p) ++keep;
+    while (keep < candidates_.size() && candidates_[keep].p >= options_.min_p * candidates_[0].p)
+      ++keep;
   }
   if (options_.top_p < 1) {
     double seen = 0;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Chooses the next token from logits. Greedy takes the lowest id on a tie; sampling draws from a seeded,
-// platform-independent generator, so that equal seeds give equal texts.
+// Chooses the next token from logits. Greedy takes the lowest id on a tie; sampling draws from a
+// seeded, platform-independent generator, so that equal seeds give equal texts.
 #pragma once
 
 #include <cstdint>
@@ -12,12 +12,13 @@
 namespace pluq {
 
 struct SamplingOptions {
-  double temperature = 0;        // 0: greedy
-  int32_t top_k = 0;             // 0: off
-  double top_p = 1;              // 1: off
-  double min_p = 0;              // 0: off; relative to the most likely token
-  double repeat_penalty = 1;     // 1: off; divides positive and multiplies negative logits of recent tokens
-  int32_t repeat_window = 64;    // how many recent tokens the penalty looks at; -1: all
+  double temperature = 0;  // 0: greedy
+  int32_t top_k = 0;       // 0: off
+  double top_p = 1;        // 1: off
+  double min_p = 0;        // 0: off; relative to the most likely token
+  double repeat_penalty =
+      1;  // 1: off; divides positive and multiplies negative logits of recent tokens
+  int32_t repeat_window = 64;  // how many recent tokens the penalty looks at; -1: all
   uint64_t seed = 0;
 
   // Throws Error(kUsage) naming the option, its value and the accepted range.
@@ -31,7 +32,8 @@ class Sampler {
   // Remembers a token for the repeat penalty (the prompt's tokens too).
   void accept(int32_t id);
 
-  // The id of the next token. logits: [vocab] f32, unchanged. Throws Error(kFailed) when no logit is finite.
+  // The id of the next token. logits: [vocab] f32, unchanged. Throws Error(kFailed) when no logit
+  // is finite.
   int32_t sample(std::span<const float> logits);
 
  private:

@@ -11,7 +11,9 @@ namespace {
 
 KvShape kv_shape(const Model& model, int64_t context, const SessionOptions& options) {
   const ModelConfig& c = model.config();
-  const KvShape shape{c.num_hidden_layers, c.num_key_value_heads, c.head_dim, options.kv_dtype, context, options.k_scale, options.v_scale};
+  const KvShape shape{
+      c.num_hidden_layers, c.num_key_value_heads, c.head_dim, options.kv_dtype, context,
+      options.k_scale,     options.v_scale};
   require_memory(static_cast<uint64_t>(shape.token_bytes() * context),
                  fmt::format("a KV cache of {} tokens", context));
   return shape;
@@ -21,13 +23,15 @@ KvShape kv_shape(const Model& model, int64_t context, const SessionOptions& opti
 
 Session::Session(std::shared_ptr<Model> model, const SessionOptions& options)
     : model_(std::move(model)),
-      context_(options.context > 0 ? std::min(options.context, model_->max_context()) : model_->max_context()),
+      context_(options.context > 0 ? std::min(options.context, model_->max_context())
+                                   : model_->max_context()),
       cache_(kv_shape(*model_, context_, options)) {}
 
 void Session::check_room(size_t count) const {
   const auto total = length_ + static_cast<int64_t>(count);
   if (total > context_) {
-    fail_input("{} tokens after {} do not fit the context of {}; use a larger --context", count, length_, context_);
+    fail_input("{} tokens after {} do not fit the context of {}; use a larger --context", count,
+               length_, context_);
   }
 }
 
@@ -42,12 +46,14 @@ void Session::run(std::span<const int32_t> ids, bool all, float* logits) {
   length_ += count;
 }
 
-std::span<const float> Session::prefill(std::span<const int32_t> ids, const std::atomic<bool>* cancel) {
+std::span<const float> Session::prefill(std::span<const int32_t> ids,
+                                        const std::atomic<bool>* cancel) {
   check_room(ids.size());
   logits_.resize(static_cast<size_t>(model_->config().vocab_size));
   const auto step = static_cast<size_t>(model_->max_batch_tokens());
   for (size_t at = 0; at < ids.size(); at += step) {
-    if (at > 0 && cancel != nullptr && cancel->load()) throw Error(ErrorKind::kInterrupted, "interrupted");
+    if (at > 0 && cancel != nullptr && cancel->load())
+      throw Error(ErrorKind::kInterrupted, "interrupted");
     const size_t n = std::min(step, ids.size() - at);
     run(ids.subspan(at, n), false, at + n == ids.size() ? logits_.data() : nullptr);
   }
@@ -57,7 +63,8 @@ std::span<const float> Session::prefill(std::span<const int32_t> ids, const std:
 // The head over a large vocabulary is the widest thing here; fewer rows at once keep it small.
 int64_t Session::logit_rows() const {
   constexpr int64_t kLogits = int64_t{1} << 23;
-  return std::min(model_->max_batch_tokens(), std::max<int64_t>(16, kLogits / model_->config().vocab_size));
+  return std::min(model_->max_batch_tokens(),
+                  std::max<int64_t>(16, kLogits / model_->config().vocab_size));
 }
 
 void Session::all_logits(std::span<const int32_t> ids,

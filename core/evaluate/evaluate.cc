@@ -32,7 +32,8 @@ Distribution summarize(const float* x, int64_t n) {
 }
 
 // sum p (ln p - ln q), p the base's distribution.
-double divergence(const float* p, const Distribution& dp, const float* q, const Distribution& dq, int64_t n) {
+double divergence(const float* p, const Distribution& dp, const float* q, const Distribution& dq,
+                  int64_t n) {
   double sum = 0;
   for (int64_t i = 0; i < n; ++i) {
     const double log_p = p[i] - dp.log_sum;
@@ -49,14 +50,16 @@ struct Score {
 
 class Evaluator {
  public:
-  Evaluator(Session& model, Session* base) : model_(model), base_(base), vocab_(model.model().config().vocab_size) {}
+  Evaluator(Session& model, Session* base)
+      : model_(model), base_(base), vocab_(model.model().config().vocab_size) {}
 
   // Scores [window.size() - 1] positions of one window.
   void run(std::span<const int32_t> window, std::vector<Score>* scores) {
     model_.clear();
     if (base_ != nullptr) base_->clear();
     // Both models take the same rows in turn, so that only a few rows of logits are held.
-    const auto step = static_cast<size_t>(std::min(model_.logit_rows(), base_ != nullptr ? base_->logit_rows() : model_.logit_rows()));
+    const auto step = static_cast<size_t>(std::min(
+        model_.logit_rows(), base_ != nullptr ? base_->logit_rows() : model_.logit_rows()));
     const size_t scored = window.size() - 1;
     for (size_t at = 0; at < scored; at += step) {
       const size_t count = std::min(step, scored - at);
@@ -104,16 +107,19 @@ class Evaluator {
 void check(const Session& model, const Session* base, const EvalProtocol& protocol) {
   for (const Session* s : {&model, base}) {
     if (s != nullptr && protocol.window > s->context()) {
-      fail_input("protocol {}: a window of {} tokens does not fit the context of {}; use a larger --context or smaller windows",
-                 protocol.name, protocol.window, s->context());
+      fail_input(
+          "protocol {}: a window of {} tokens does not fit the context of {}; use a larger "
+          "--context or smaller windows",
+          protocol.name, protocol.window, s->context());
     }
   }
   if (protocol.bos && model.model().config().bos_id < 0) {
-    fail_input("protocol {}: config.json names no bos_token_id; use raw-{}", protocol.name, protocol.window);
+    fail_input("protocol {}: config.json names no bos_token_id; use raw-{}", protocol.name,
+               protocol.window);
   }
   if (base != nullptr && base->model().config().vocab_size != model.model().config().vocab_size) {
-    fail_input("the models have vocabularies of {} and {} tokens; a base must have the same", model.model().config().vocab_size,
-               base->model().config().vocab_size);
+    fail_input("the models have vocabularies of {} and {} tokens; a base must have the same",
+               model.model().config().vocab_size, base->model().config().vocab_size);
   }
 }
 
@@ -135,7 +141,8 @@ EvalResult total(std::vector<Score> scores, bool has_base) {
   r.kl_mean = kl / n;
   r.top1_agreement = same / n;
   const auto p99 = scores.begin() + static_cast<int64_t>(0.99 * (n - 1));
-  std::nth_element(scores.begin(), p99, scores.end(), [](const Score& a, const Score& b) { return a.kl < b.kl; });
+  std::nth_element(scores.begin(), p99, scores.end(),
+                   [](const Score& a, const Score& b) { return a.kl < b.kl; });
   r.kl_p99 = p99->kl;
   return r;
 }
@@ -149,21 +156,25 @@ EvalProtocol parse_protocol(std::string_view text) {
   const std::string_view kind = text.substr(0, dash);
   const std::string_view number = dash == std::string_view::npos ? "" : text.substr(dash + 1);
   const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), p.window);
-  if ((kind != "bos" && kind != "raw") || error != std::errc{} || end != number.data() + number.size() || p.window < 2 ||
-      p.window > kMaxWindow) {
-    fail_usage("--protocol is '{}'; accepted are bos-N (windows of BOS and N - 1 ids) and raw-N (windows of N ids), N from 2 to {}",
-               printable(text), kMaxWindow);
+  if ((kind != "bos" && kind != "raw") || error != std::errc{} ||
+      end != number.data() + number.size() || p.window < 2 || p.window > kMaxWindow) {
+    fail_usage(
+        "--protocol is '{}'; accepted are bos-N (windows of BOS and N - 1 ids) and raw-N (windows "
+        "of N ids), N from 2 to {}",
+        printable(text), kMaxWindow);
   }
   p.bos = kind == "bos";
   return p;
 }
 
-EvalResult evaluate(Session& model, Session* base, std::span<const int32_t> ids, const EvalOptions& options) {
+EvalResult evaluate(Session& model, Session* base, std::span<const int32_t> ids,
+                    const EvalOptions& options) {
   const EvalProtocol& p = options.protocol;
   check(model, base, p);
   int64_t windows = static_cast<int64_t>(ids.size()) / p.text_ids();
   if (windows == 0) {
-    fail_input("the text has {} tokens, fewer than one window of protocol {} ({})", ids.size(), p.name, p.text_ids());
+    fail_input("the text has {} tokens, fewer than one window of protocol {} ({})", ids.size(),
+               p.name, p.text_ids());
   }
   if (options.windows > 0) windows = std::min(windows, options.windows);
 
@@ -174,15 +185,18 @@ EvalResult evaluate(Session& model, Session* base, std::span<const int32_t> ids,
   std::vector<int32_t> window;
   double loss = 0;
   for (int64_t w = 0; w < windows; ++w) {
-    if (options.cancel != nullptr && options.cancel->load()) throw Error(ErrorKind::kInterrupted, "interrupted");
+    if (options.cancel != nullptr && options.cancel->load())
+      throw Error(ErrorKind::kInterrupted, "interrupted");
     window.clear();
     if (p.bos) window.push_back(model.model().config().bos_id);
-    const auto part = ids.subspan(static_cast<size_t>(w * p.text_ids()), static_cast<size_t>(p.text_ids()));
+    const auto part =
+        ids.subspan(static_cast<size_t>(w * p.text_ids()), static_cast<size_t>(p.text_ids()));
     window.insert(window.end(), part.begin(), part.end());
     const size_t first = scores.size();
     evaluator.run(window, &scores);
     for (size_t i = first; i < scores.size(); ++i) loss += scores[i].loss;
-    progress.step(fmt::format("perplexity so far {:.3f}", std::exp(loss / static_cast<double>(scores.size()))));
+    progress.step(fmt::format("perplexity so far {:.3f}",
+                              std::exp(loss / static_cast<double>(scores.size()))));
   }
   EvalResult result = total(std::move(scores), base != nullptr);
   result.windows = windows;

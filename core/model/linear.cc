@@ -18,7 +18,8 @@ LayerReport make_report(const LayerRequest& request, const ResolvedLayer& resolv
   r.format = d.format;
   r.scheme = d.scheme;
   r.kernel = d.kernel;
-  r.reason = resolved.reason.empty() ? d.reason : resolved.reason + (d.reason.empty() ? "" : "; " + d.reason);
+  r.reason = resolved.reason.empty() ? d.reason
+                                     : resolved.reason + (d.reason.empty() ? "" : "; " + d.reason);
   r.decided_by = resolved.decided_by;
   r.in_features = request.in_features;
   r.out_features = request.out_features;
@@ -29,7 +30,8 @@ LayerReport make_report(const LayerRequest& request, const ResolvedLayer& resolv
   return r;
 }
 
-Linear Linear::load(const LayerRequest& request, ResolvedLayer resolved, std::vector<float> bias, ThreadPool& pool) {
+Linear Linear::load(const LayerRequest& request, ResolvedLayer resolved, std::vector<float> bias,
+                    ThreadPool& pool) {
   Linear out;
   out.k_ = request.in_features;
   out.n_ = request.out_features;
@@ -46,8 +48,10 @@ Linear Linear::load(const LayerRequest& request, ResolvedLayer resolved, std::ve
   return out;
 }
 
-void Linear::apply(const pluq_exec* exec, const float* x, int64_t ldx, int64_t m, float* y, int64_t ldy) const {
-  method_.apply(exec, f32_rows(x, m, k_, ldx), bias_.empty() ? nullptr : bias_.data(), f32_output(y, m, n_, ldy));
+void Linear::apply(const pluq_exec* exec, const float* x, int64_t ldx, int64_t m, float* y,
+                   int64_t ldy) const {
+  method_.apply(exec, f32_rows(x, m, k_, ldx), bias_.empty() ? nullptr : bias_.data(),
+                f32_output(y, m, n_, ldy));
 }
 
 void Linear::gather(const pluq_exec* exec, std::span<const int32_t> ids, float* y) const {

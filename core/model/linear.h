@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One linear layer or embedding of the model: a method object of some format, its run-time memory and its bias.
+// One linear layer or embedding of the model: a method object of some format, its run-time memory
+// and its bias.
 #pragma once
 
 #include <cstdint>
@@ -30,17 +31,22 @@ class Linear {
  public:
   Linear() = default;
 
-  // Binds the resolved tensors and repacks them. bias: [N] or empty. The checkpoint's maps must outlive it when the
-  // method keeps its tensors. Throws Error naming the layer.
-  static Linear load(const LayerRequest& request, ResolvedLayer resolved, std::vector<float> bias, ThreadPool& pool);
+  // Binds the resolved tensors and repacks them. bias: [N] or empty. The checkpoint's maps must
+  // outlive it when the method keeps its tensors. Throws Error naming the layer.
+  static Linear load(const LayerRequest& request, ResolvedLayer resolved, std::vector<float> bias,
+                     ThreadPool& pool);
 
-  // y [m, N] = x [m, K] W^T + bias; rows ldx and ldy apart. exec as in the ABI: outside a region or by all workers.
-  void apply(const pluq_exec* exec, const float* x, int64_t ldx, int64_t m, float* y, int64_t ldy) const;
+  // y [m, N] = x [m, K] W^T + bias; rows ldx and ldy apart. exec as in the ABI: outside a region or
+  // by all workers.
+  void apply(const pluq_exec* exec, const float* x, int64_t ldx, int64_t m, float* y,
+             int64_t ldy) const;
   // y [ids, K] = rows of W.
   void gather(const pluq_exec* exec, std::span<const int32_t> ids, float* y) const;
   // Rows [n_begin, n_end) of W as f32, ld = K.
   void dequantize(const pluq_exec* exec, int64_t n_begin, int64_t n_end, float* out) const;
-  uint64_t workspace(int64_t max_tokens, int workers) const { return method_.workspace(max_tokens, workers); }
+  uint64_t workspace(int64_t max_tokens, int workers) const {
+    return method_.workspace(max_tokens, workers);
+  }
 
   int64_t in_features() const { return k_; }
   int64_t out_features() const { return n_; }

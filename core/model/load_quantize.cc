@@ -13,11 +13,13 @@
 
 namespace pluq {
 
-ResolvedLayer quantize_while_loading(LayerResolver& resolver, const LayerRequest& request, ResolvedLayer plain,
-                                     ThreadPool& pool, std::vector<std::shared_ptr<OwnedTensors>>* owned) {
+ResolvedLayer quantize_while_loading(LayerResolver& resolver, const LayerRequest& request,
+                                     ResolvedLayer plain, ThreadPool& pool,
+                                     std::vector<std::shared_ptr<OwnedTensors>>* owned) {
   const FormatHandle& format = *plain.quantize_with;
   const pluq_tensor weight = plain.tensors.at(0);
-  const std::vector<QuantizeTarget> targets{{request.name, request.kind, request.in_features, request.out_features}};
+  const std::vector<QuantizeTarget> targets{
+      {request.name, request.kind, request.in_features, request.out_features}};
   const auto job = format.begin_quantize("rtn", plain.quantize_options, weight.dtype, targets);
 
   auto made = std::make_shared<OwnedTensors>();
@@ -45,29 +47,35 @@ ResolvedLayer quantize_while_loading(LayerResolver& resolver, const LayerRequest
   QuantizeJob::Callbacks callbacks;
   callbacks.rows = [&](size_t, int64_t begin, int64_t end, float* out, int64_t ld) {
     for (int64_t n = begin; n < end; ++n) {
-      to_f32(weight.dtype.id, {source + static_cast<size_t>(n) * row_bytes, row_bytes}, out + (n - begin) * ld);
+      to_f32(weight.dtype.id, {source + static_cast<size_t>(n) * row_bytes, row_bytes},
+             out + (n - begin) * ld);
     }
   };
-  callbacks.emit = [&](size_t, std::string_view suffix, int64_t begin, int64_t end, std::span<const std::byte> data) {
+  callbacks.emit = [&](size_t, std::string_view suffix, int64_t begin, int64_t end,
+                       std::span<const std::byte> data) {
     for (size_t i = 0; i < specs.size(); ++i) {
       if (specs[i].suffix != suffix) continue;
       const int64_t rows = specs[i].shape.empty() ? 1 : specs[i].shape[0];
       const size_t per_row = rows == 0 ? 0 : made->data[i].size() / static_cast<size_t>(rows);
-      if (begin < 0 || end < begin || end > rows || data.size() != per_row * static_cast<size_t>(end - begin)) {
-        fail_plugin("format '{}': emits rows [{}, {}) with {} bytes for tensor '{}' {}", format.id(), begin, end,
-                    data.size(), suffix, shape_text(specs[i].shape));
+      if (begin < 0 || end < begin || end > rows ||
+          data.size() != per_row * static_cast<size_t>(end - begin)) {
+        fail_plugin("format '{}': emits rows [{}, {}) with {} bytes for tensor '{}' {}",
+                    format.id(), begin, end, data.size(), suffix, shape_text(specs[i].shape));
       }
-      std::memcpy(made->data[i].data() + per_row * static_cast<size_t>(begin), data.data(), data.size());
+      std::memcpy(made->data[i].data() + per_row * static_cast<size_t>(begin), data.data(),
+                  data.size());
       return;
     }
-    fail_plugin("format '{}': emits tensor '{}', which it did not declare", format.id(), printable(suffix));
+    fail_plugin("format '{}': emits tensor '{}', which it did not declare", format.id(),
+                printable(suffix));
   };
   const HostExec exec(pool, -1, {}, &host_table());
   job->solve(exec.get(), callbacks);
 
   const boost::json::value config =
       format.quantization_config("rtn", plain.quantize_options, weight.dtype, targets, {});
-  ResolvedLayer out = resolver.resolve_quantized(request, format, config, std::move(tensors), plain.decided_by);
+  ResolvedLayer out =
+      resolver.resolve_quantized(request, format, config, std::move(tensors), plain.decided_by);
   owned->push_back(std::move(made));
   return out;
 }

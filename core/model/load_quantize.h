@@ -17,9 +17,10 @@ struct OwnedTensors {
   std::vector<std::vector<std::byte>> data;
 };
 
-// plain: what the resolver answered, with quantize_with set and the 16- or 32-bit weight bound. The new tensors are
-// added to *owned, which must outlive the method.
-ResolvedLayer quantize_while_loading(LayerResolver& resolver, const LayerRequest& request, ResolvedLayer plain,
-                                     ThreadPool& pool, std::vector<std::shared_ptr<OwnedTensors>>* owned);
+// plain: what the resolver answered, with quantize_with set and the 16- or 32-bit weight bound. The
+// new tensors are added to *owned, which must outlive the method.
+ResolvedLayer quantize_while_loading(LayerResolver& resolver, const LayerRequest& request,
+                                     ResolvedLayer plain, ThreadPool& pool,
+                                     std::vector<std::shared_ptr<OwnedTensors>>* owned);
 
 }  // namespace pluq

@@ -47,8 +47,9 @@ Opened open_checkpoint(const LoadOptions& options) {
   return out;
 }
 
-std::shared_ptr<LayerResolver> make_resolver(const PluginHost& host, const Opened& opened, const LoadOptions& options,
-                                             int workers, bool headers_only) {
+std::shared_ptr<LayerResolver> make_resolver(const PluginHost& host, const Opened& opened,
+                                             const LoadOptions& options, int workers,
+                                             bool headers_only) {
   ResolverOptions r;
   r.quantization = opened.quantization.json;
   r.quantization_source = opened.quantization.source;
@@ -64,7 +65,8 @@ std::shared_ptr<LayerResolver> make_resolver(const PluginHost& host, const Opene
 }
 
 // A vector of F32, F16 or BF16 as f32. Throws Error(kInput) on another dtype or length.
-std::vector<float> read_vector(const Checkpoint& checkpoint, const std::string& name, int64_t size) {
+std::vector<float> read_vector(const Checkpoint& checkpoint, const std::string& name,
+                               int64_t size) {
   const TensorView& t = checkpoint.at(name);
   if (!is_plain_float(t.dtype.id) || t.shape != std::vector<int64_t>{size}) {
     fail_input("{}: tensor '{}' is {} {}, expected F32, F16 or BF16 [{}]", checkpoint.path(), name,
@@ -73,14 +75,16 @@ std::vector<float> read_vector(const Checkpoint& checkpoint, const std::string& 
   return to_f32(t.dtype.id, t.data);
 }
 
-std::vector<float> read_bias(LayerResolver& resolver, const Checkpoint& checkpoint, const LayerRequest& request) {
+std::vector<float> read_bias(LayerResolver& resolver, const Checkpoint& checkpoint,
+                             const LayerRequest& request) {
   if (!request.has_bias) return {};
   resolver.mark_used(request.name + ".bias");
   return read_vector(checkpoint, request.name + ".bias", request.out_features);
 }
 
 // Tensors nobody asked for.
-std::vector<std::string> unused(const Checkpoint& checkpoint, const LayerResolver& resolver, const ModelConfig& config) {
+std::vector<std::string> unused(const Checkpoint& checkpoint, const LayerResolver& resolver,
+                                const ModelConfig& config) {
   std::vector<std::string> out;
   for (const TensorView& t : checkpoint.tensors()) {
     if (!resolver.used().contains(t.name) && !is_ignored(config, t.name)) out.push_back(t.name);
@@ -100,21 +104,31 @@ class ModelLoader {
     LoadedModel out;
     out.checkpoint = opened.checkpoint;
     out.warnings = opened.quantization.warnings;
-    out.generation = parse_generation_config(read_optional_json(options_.path, "generation_config.json"), opened.config,
-                                             options_.path + "/generation_config.json");
-    // Repacked weights take about what the file takes; the file itself stays mapped and can be dropped by the kernel.
-    require_memory(opened.checkpoint->total_bytes(), fmt::format("{}: loading the model", options_.path));
+    out.generation =
+        parse_generation_config(read_optional_json(options_.path, "generation_config.json"),
+                                opened.config, options_.path + "/generation_config.json");
+    // Repacked weights take about what the file takes; the file itself stays mapped and can be
+    // dropped by the kernel.
+    require_memory(opened.checkpoint->total_bytes(),
+                   fmt::format("{}: loading the model", options_.path));
     std::shared_ptr<Model> model(new Model());
     model->config_ = opened.config;
     model->pool_ = pool_;
     model->ops_ = &cpu_ops(best_isa(allowed_features()));
     model->max_tokens_ = options_.max_batch_tokens;
-    model->max_context_ = options_.context > 0 ? options_.context
-                                               : std::min(opened.config.max_position_embeddings, kDefaultContext);
+    model->max_context_ = options_.context > 0
+                              ? options_.context
+                              : std::min(opened.config.max_position_embeddings, kDefaultContext);
     switch (opened.config.activation) {
-      case Activation::kSilu: model->activate_ = model->ops_->silu_mul; break;
-      case Activation::kGeluTanh: model->activate_ = model->ops_->gelu_tanh_mul; break;
-      case Activation::kGelu: model->activate_ = model->ops_->gelu_mul; break;
+      case Activation::kSilu:
+        model->activate_ = model->ops_->silu_mul;
+        break;
+      case Activation::kGeluTanh:
+        model->activate_ = model->ops_->gelu_tanh_mul;
+        break;
+      case Activation::kGelu:
+        model->activate_ = model->ops_->gelu_mul;
+        break;
     }
     model->resolver_ = make_resolver(host_, opened, options_, pool_->size(), false);
     load_layers(*model, *opened.checkpoint);
@@ -129,9 +143,11 @@ class ModelLoader {
   Linear load_one(Model& model, const Checkpoint& checkpoint, const LayerRequest& request) {
     ResolvedLayer resolved = model.resolver_->resolve(request);
     if (resolved.quantize_with != nullptr) {
-      resolved = quantize_while_loading(*model.resolver_, request, std::move(resolved), *pool_, &owned_);
+      resolved =
+          quantize_while_loading(*model.resolver_, request, std::move(resolved), *pool_, &owned_);
     }
-    Linear out = Linear::load(request, std::move(resolved), read_bias(*model.resolver_, checkpoint, request), *pool_);
+    Linear out = Linear::load(request, std::move(resolved),
+                              read_bias(*model.resolver_, checkpoint, request), *pool_);
     model.reports_.push_back(out.report());
     return out;
   }
@@ -187,7 +203,8 @@ class ModelLoader {
     return weight;
   }
 
-  void load_norms(Model& model, const Checkpoint& checkpoint, const DecoderLayerPlan& plan, Model::Layer* layer) const {
+  void load_norms(Model& model, const Checkpoint& checkpoint, const DecoderLayerPlan& plan,
+                  Model::Layer* layer) const {
     layer->attention_in = norm(model, checkpoint, plan.attention_in);
     layer->attention_out = norm(model, checkpoint, plan.attention_out);
     layer->mlp_in = norm(model, checkpoint, plan.mlp_in);
@@ -200,8 +217,8 @@ class ModelLoader {
   static void make_rotations(Model& model) {
     const ModelConfig& c = model.config_;
     for (const RopeConfig& rope : c.ropes) {
-      const RopeFrequencies f =
-          rope_frequencies(rope, rotary_dim(rope, c.head_dim), c.max_position_embeddings, model.max_context_);
+      const RopeFrequencies f = rope_frequencies(rope, rotary_dim(rope, c.head_dim),
+                                                 c.max_position_embeddings, model.max_context_);
       Model::Rotation& r = model.rotations_.emplace_back();
       r.half = static_cast<int64_t>(f.inverse.size());
       for (int64_t p = 0; p < model.max_context_; ++p) {
@@ -235,7 +252,8 @@ class ModelLoader {
     }
     const int64_t per_kv = c.num_attention_heads / c.num_key_value_heads;
     s->attention.assign(static_cast<size_t>(pool_->size()),
-                     std::vector<float>(static_cast<size_t>(attention_scratch(model.max_context_, per_kv, c.head_dim))));
+                        std::vector<float>(static_cast<size_t>(
+                            attention_scratch(model.max_context_, per_kv, c.head_dim))));
     s->workspace = Buffer(workspace_, "the workspace of the linear layers");
     model.scratch_ = std::move(s);
   }
@@ -247,7 +265,8 @@ class ModelLoader {
   uint64_t workspace_ = 0;  // the largest of all layers
 };
 
-LoadedModel load_model(const PluginHost& host, std::shared_ptr<ThreadPool> pool, const LoadOptions& options) {
+LoadedModel load_model(const PluginHost& host, std::shared_ptr<ThreadPool> pool,
+                       const LoadOptions& options) {
   return ModelLoader(host, std::move(pool), options).run();
 }
 
@@ -287,7 +306,8 @@ Inspection inspect_model(const PluginHost& host, const LoadOptions& options) {
   return out;
 }
 
-SingleLayer load_layer(const PluginHost& host, ThreadPool& pool, const LoadOptions& options, const std::string& name) {
+SingleLayer load_layer(const PluginHost& host, ThreadPool& pool, const LoadOptions& options,
+                       const std::string& name) {
   const Opened opened = open_checkpoint(options);
   SingleLayer out;
   out.resolver = make_resolver(host, opened, options, pool.size(), false);
@@ -297,14 +317,17 @@ SingleLayer load_layer(const PluginHost& host, ThreadPool& pool, const LoadOptio
     if (request.name != name && request.alias != name) {
       const size_t dot = name.rfind('.');
       const std::string last = dot == std::string::npos ? name : name.substr(dot + 1);
-      if (near.size() < 200 && request.name.find(last) != std::string::npos) near += (near.empty() ? "" : ", ") + request.name;
+      if (near.size() < 200 && request.name.find(last) != std::string::npos)
+        near += (near.empty() ? "" : ", ") + request.name;
       continue;
     }
     ResolvedLayer resolved = out.resolver->resolve(request);
     if (resolved.quantize_with != nullptr) {
-      resolved = quantize_while_loading(*out.resolver, request, std::move(resolved), pool, &out.owned);
+      resolved =
+          quantize_while_loading(*out.resolver, request, std::move(resolved), pool, &out.owned);
     }
-    out.linear = Linear::load(request, std::move(resolved), read_bias(*out.resolver, *opened.checkpoint, request), pool);
+    out.linear = Linear::load(request, std::move(resolved),
+                              read_bias(*out.resolver, *opened.checkpoint, request), pool);
     return out;
   }
   fail_input("{}: no linear layer '{}'; {}", options.path, printable(name),

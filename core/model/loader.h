@@ -18,11 +18,11 @@ struct LoadOptions {
   std::string path;
   uint32_t compute = PLUQ_COMPUTE_FAST;
   uint32_t activations = PLUQ_ACTIVATIONS_CHECKPOINT;
-  int64_t context = 0;           // 0: the model's own, at most 4096
-  int64_t max_batch_tokens = 256; // rows of one forward pass
+  int64_t context = 0;             // 0: the model's own, at most 4096
+  int64_t max_batch_tokens = 256;  // rows of one forward pass
   std::vector<FormatInstance> formats;
   std::vector<LayerRule> rules;
-  bool quiet = true;             // no progress
+  bool quiet = true;  // no progress
 };
 
 struct LoadedModel {
@@ -34,7 +34,8 @@ struct LoadedModel {
 };
 
 // Throws Error naming file, layer or key.
-LoadedModel load_model(const PluginHost& host, std::shared_ptr<ThreadPool> pool, const LoadOptions& options);
+LoadedModel load_model(const PluginHost& host, std::shared_ptr<ThreadPool> pool,
+                       const LoadOptions& options);
 
 // The layers of a checkpoint and how they would be served, from headers alone.
 struct Inspection {
@@ -54,6 +55,7 @@ struct SingleLayer {
   Linear linear;
 };
 // Throws Error(kInput) naming similar layers.
-SingleLayer load_layer(const PluginHost& host, ThreadPool& pool, const LoadOptions& options, const std::string& name);
+SingleLayer load_layer(const PluginHost& host, ThreadPool& pool, const LoadOptions& options,
+                       const std::string& name);
 
 }  // namespace pluq

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The forward pass. One parallel region per batch: all workers walk the layers together, each operator splits its
-// rows or panels over them, and a barrier stands wherever one operator reads what another worker wrote or reuses the
-// workspace.
+// The forward pass. One parallel region per batch: all workers walk the layers together, each
+// operator splits its rows or panels over them, and a barrier stands wherever one operator reads
+// what another worker wrote or reuses the workspace.
 #include "model/model.h"
 
 #include <algorithm>
@@ -40,7 +40,8 @@ void Model::check_id(int32_t id) const {
 void Model::forward(const Batch& batch, float* logits) {
   const auto rows = static_cast<int64_t>(batch.ids.size());
   if (rows == 0) return;
-  if (rows > max_tokens_) fail(ErrorKind::kFailed, "a batch of {} tokens, at most {} are planned", rows, max_tokens_);
+  if (rows > max_tokens_)
+    fail(ErrorKind::kFailed, "a batch of {} tokens, at most {} are planned", rows, max_tokens_);
   for (const int32_t id : batch.ids) check_id(id);
   const HostExec exec(*pool_, -1, scratch_->workspace_bytes(), &host_table());
   embedding_.gather(exec.get(), batch.ids, scratch_->x.data());
@@ -60,13 +61,14 @@ void Model::run_worker(const Batch& batch, float* logits, int worker) {
     attention_block(batch, layers_[i], static_cast<int64_t>(i), worker);
     mlp_block(layers_[i], rows, worker);
   }
-  // The wanted rows may have been added to by another worker; then they are normalised side by side, for the head alone.
+  // The wanted rows may have been added to by another worker; then they are normalised side by
+  // side, for the head alone.
   pool_->barrier(worker);
   const auto wanted = static_cast<int64_t>(batch.logit_rows.size());
   const Range mine = share(wanted, worker, pool_->size());
   for (int64_t r = mine.begin; r < mine.end; ++r) {
-    ops_->rms_norm(s.x.data() + batch.logit_rows[static_cast<size_t>(r)] * hidden, final_norm_.data(),
-                   s.h.data() + r * hidden, 1, hidden, c.rms_norm_eps);
+    ops_->rms_norm(s.x.data() + batch.logit_rows[static_cast<size_t>(r)] * hidden,
+                   final_norm_.data(), s.h.data() + r * hidden, 1, hidden, c.rms_norm_eps);
   }
   pool_->barrier(worker);
   const HostExec exec(*pool_, worker, s.workspace_bytes(), &host_table());
@@ -78,7 +80,8 @@ void Model::run_worker(const Batch& batch, float* logits, int worker) {
   if (c.logit_softcap > 0) ops_->softcap(logits + part.begin, c.logit_softcap, part.size());
 }
 
-void Model::norm_or_copy(const std::vector<float>& weight, const float* x, float* y, int64_t rows) const {
+void Model::norm_or_copy(const std::vector<float>& weight, const float* x, float* y,
+                         int64_t rows) const {
   const int64_t hidden = config_.hidden_size;
   if (weight.empty()) {
     std::copy(x, x + rows * hidden, y);
@@ -94,13 +97,15 @@ void Model::add_block(const std::vector<float>& norm, const float* y, int64_t ro
   const Range own = share(rows, worker, pool_->size());
   const float* add = y + own.begin * hidden;
   if (!norm.empty()) {
-    ops_->rms_norm(add, norm.data(), s.h.data() + own.begin * hidden, own.size(), hidden, config_.rms_norm_eps);
+    ops_->rms_norm(add, norm.data(), s.h.data() + own.begin * hidden, own.size(), hidden,
+                   config_.rms_norm_eps);
     add = s.h.data() + own.begin * hidden;
   }
   if (config_.residual_multiplier == 1) {
     ops_->add(s.x.data() + own.begin * hidden, add, own.size() * hidden);
   } else {
-    ops_->add_scaled(s.x.data() + own.begin * hidden, add, config_.residual_multiplier, own.size() * hidden);
+    ops_->add_scaled(s.x.data() + own.begin * hidden, add, config_.residual_multiplier,
+                     own.size() * hidden);
   }
 }
 
@@ -109,19 +114,22 @@ void Model::attention_block(const Batch& batch, const Layer& layer, int64_t inde
   Scratch& s = *scratch_;
   const ModelConfig& c = config_;
   const auto rows = static_cast<int64_t>(batch.ids.size());
-  const int64_t q_size = c.num_attention_heads * c.head_dim, kv_size = c.num_key_value_heads * c.head_dim;
+  const int64_t q_size = c.num_attention_heads * c.head_dim,
+                kv_size = c.num_key_value_heads * c.head_dim;
   const int64_t width = q_size + 2 * kv_size;
   const Range own = share(rows, worker, pool_->size());
   const HostExec exec(*pool_, worker, s.workspace_bytes(), &host_table());
 
-  norm_or_copy(layer.attention_in, s.x.data() + own.begin * c.hidden_size, s.h.data() + own.begin * c.hidden_size, own.size());
+  norm_or_copy(layer.attention_in, s.x.data() + own.begin * c.hidden_size,
+               s.h.data() + own.begin * c.hidden_size, own.size());
   pool_->barrier(worker);
   layer.q.apply(exec.get(), s.h.data(), c.hidden_size, rows, s.qkv.data(), width);
   pool_->barrier(worker);
   if (!layer.fused_qkv) {
     layer.k.apply(exec.get(), s.h.data(), c.hidden_size, rows, s.qkv.data() + q_size, width);
     pool_->barrier(worker);
-    layer.v.apply(exec.get(), s.h.data(), c.hidden_size, rows, s.qkv.data() + q_size + kv_size, width);
+    layer.v.apply(exec.get(), s.h.data(), c.hidden_size, rows, s.qkv.data() + q_size + kv_size,
+                  width);
     pool_->barrier(worker);
   }
   rotate_and_store(batch, layer, index, worker);
@@ -150,10 +158,12 @@ void Model::attention_block(const Batch& batch, const Layer& layer, int64_t inde
   add_block(layer.attention_out, s.h.data(), rows, worker);
 }
 
-// Norms of q and k, the rotation, and k and v into the cache: this worker's share of each chunk's tokens.
+// Norms of q and k, the rotation, and k and v into the cache: this worker's share of each chunk's
+// tokens.
 void Model::rotate_and_store(const Batch& batch, const Layer& layer, int64_t index, int worker) {
   const ModelConfig& c = config_;
-  const int64_t q_size = c.num_attention_heads * c.head_dim, kv_size = c.num_key_value_heads * c.head_dim;
+  const int64_t q_size = c.num_attention_heads * c.head_dim,
+                kv_size = c.num_key_value_heads * c.head_dim;
   const int rope = c.layers[static_cast<size_t>(index)].rope;
   const auto norm = [&](const std::vector<float>& weight, float* x, int64_t size) {
     if (weight.empty()) return;
@@ -187,7 +197,8 @@ void Model::mlp_block(const Layer& layer, int64_t rows, int worker) {
   const int64_t hidden = config_.hidden_size;
   const Range own = share(rows, worker, pool_->size());
   // Each worker normalises the rows it has just added to.
-  norm_or_copy(layer.mlp_in, s.x.data() + own.begin * hidden, s.h.data() + own.begin * hidden, own.size());
+  norm_or_copy(layer.mlp_in, s.x.data() + own.begin * hidden, s.h.data() + own.begin * hidden,
+               own.size());
   pool_->barrier(worker);
   if (layer.experts.empty()) {
     run_mlp(layer.mlp, s.h.data(), rows, s.h.data(), worker);
@@ -223,10 +234,12 @@ void Model::run_mlp(const Mlp& mlp, const float* x, int64_t rows, float* y, int 
   pool_->barrier(worker);
 }
 
-// The experts of rows [begin, end): the softmax over all router logits, the largest of it (the lowest expert on a tie).
+// The experts of rows [begin, end): the softmax over all router logits, the largest of it (the
+// lowest expert on a tie).
 void Model::choose_experts(int64_t begin, int64_t end) {
   Scratch& s = *scratch_;
-  const auto experts = static_cast<size_t>(config_.num_experts), k = static_cast<size_t>(config_.experts_per_token);
+  const auto experts = static_cast<size_t>(config_.num_experts),
+             k = static_cast<size_t>(config_.experts_per_token);
   std::vector<int32_t> ids(experts);
   for (auto row = static_cast<size_t>(begin); row < static_cast<size_t>(end); ++row) {
     float* logits = s.router.data() + row * experts;
@@ -235,9 +248,10 @@ void Model::choose_experts(int64_t begin, int64_t end) {
     for (size_t e = 0; e < experts; ++e) sum += logits[e] = std::exp(logits[e] - largest);
     for (size_t e = 0; e < experts; ++e) logits[e] /= sum;
     std::iota(ids.begin(), ids.end(), 0);
-    std::partial_sort(ids.begin(), ids.begin() + static_cast<int64_t>(k), ids.end(), [&](int32_t a, int32_t b) {
-      return logits[a] != logits[b] ? logits[a] > logits[b] : a < b;
-    });
+    std::partial_sort(ids.begin(), ids.begin() + static_cast<int64_t>(k), ids.end(),
+                      [&](int32_t a, int32_t b) {
+                        return logits[a] != logits[b] ? logits[a] > logits[b] : a < b;
+                      });
     float total = 1;
     if (config_.renormalize_experts) {
       total = 0;
@@ -250,8 +264,8 @@ void Model::choose_experts(int64_t begin, int64_t end) {
   }
 }
 
-// moe [rows, hidden] = sum over each row's experts, ascending, of share * expert(h). Experts run one after the other on
-// the rows that chose them.
+// moe [rows, hidden] = sum over each row's experts, ascending, of share * expert(h). Experts run
+// one after the other on the rows that chose them.
 void Model::run_experts(const Layer& layer, int64_t rows, int worker) {
   Scratch& s = *scratch_;
   const int64_t hidden = config_.hidden_size, k = config_.experts_per_token;
@@ -269,7 +283,9 @@ void Model::run_experts(const Layer& layer, int64_t rows, int worker) {
     for (size_t i = 0; i < count; ++i) ++s.begin[static_cast<size_t>(s.chosen[i]) + 1];
     for (size_t e = 0; e < experts; ++e) s.begin[e + 1] += s.begin[e];
     std::vector<int32_t> next(s.begin.begin(), s.begin.end() - 1);
-    for (size_t i = 0; i < count; ++i) s.order[static_cast<size_t>(next[static_cast<size_t>(s.chosen[i])]++)] = static_cast<int32_t>(i);
+    for (size_t i = 0; i < count; ++i)
+      s.order[static_cast<size_t>(next[static_cast<size_t>(s.chosen[i])]++)] =
+          static_cast<int32_t>(i);
   }
   pool_->barrier(worker);
   for (size_t e = 0; e < experts; ++e) {
@@ -284,7 +300,8 @@ void Model::run_experts(const Layer& layer, int64_t rows, int worker) {
     pool_->barrier(worker);
     run_mlp(layer.experts[e], s.expert_x.data(), count, s.expert_y.data(), worker);
     for (int64_t i = part.begin; i < part.end; ++i) {
-      ops_->add_scaled(s.moe.data() + list[i] / k * hidden, s.expert_y.data() + i * hidden, s.share[static_cast<size_t>(list[i])], hidden);
+      ops_->add_scaled(s.moe.data() + list[i] / k * hidden, s.expert_y.data() + i * hidden,
+                       s.share[static_cast<size_t>(list[i])], hidden);
     }
   }
   pool_->barrier(worker);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A decoder-only transformer whose linear layers are method objects of format plugins. The model knows shapes and
-// names; it never asks which format a layer has.
+// A decoder-only transformer whose linear layers are method objects of format plugins. The model
+// knows shapes and names; it never asks which format a layer has.
 #pragma once
 
 #include <cstdint>
@@ -22,9 +22,9 @@ struct CpuOps;
 
 // Consecutive new tokens of one sequence in a batch.
 struct SequenceChunk {
-  KvView kv;             // its cache, with room for [0, start + count)
-  int64_t start = 0;     // position of the first token
-  int64_t first_row = 0; // its row in the batch
+  KvView kv;              // its cache, with room for [0, start + count)
+  int64_t start = 0;      // position of the first token
+  int64_t first_row = 0;  // its row in the batch
   int64_t count = 0;
 };
 
@@ -48,9 +48,9 @@ class Model {
   // Throws Error(kInput) for an id outside the vocabulary.
   void check_id(int32_t id) const;
 
-  // Runs the batch (at most max_batch_tokens rows), appends K and V of every token to the caches and writes the
-  // wanted logits as rows [logit_rows.size(), vocab]. For one ISA the bits of each row depend only on its sequence,
-  // not on threads, batch or chunking. Not reentrant.
+  // Runs the batch (at most max_batch_tokens rows), appends K and V of every token to the caches
+  // and writes the wanted logits as rows [logit_rows.size(), vocab]. For one ISA the bits of each
+  // row depend only on its sequence, not on threads, batch or chunking. Not reentrant.
   void forward(const Batch& batch, float* logits);
 
   // Every linear layer and embedding, in the order of the forward pass.
@@ -67,11 +67,12 @@ class Model {
     int64_t width = 0;
   };
   struct Layer {
-    std::vector<float> attention_in, attention_out, mlp_in, mlp_out;  // [hidden], or empty: no such norm
+    std::vector<float> attention_in, attention_out, mlp_in,
+        mlp_out;                        // [hidden], or empty: no such norm
     std::vector<float> q_norm, k_norm;  // [head_dim] or all heads together, or empty
     Linear q, k, v, o;                  // q holds q, k and v when they are one tensor
     bool fused_qkv = false;
-    Mlp mlp;                            // without experts
+    Mlp mlp;  // without experts
     Linear router;
     std::vector<Mlp> experts;
   };
@@ -93,7 +94,8 @@ class Model {
   void choose_experts(int64_t begin, int64_t end);
 
   ModelConfig config_;
-  std::shared_ptr<LayerResolver> resolver_;  // keeps configs and checkpoint alive; destroyed after the layers
+  std::shared_ptr<LayerResolver>
+      resolver_;  // keeps configs and checkpoint alive; destroyed after the layers
   std::vector<std::shared_ptr<OwnedTensors>> owned_;  // of layers quantized while loading
   std::shared_ptr<ThreadPool> pool_;
   const CpuOps* ops_ = nullptr;
@@ -102,7 +104,7 @@ class Model {
   std::vector<Layer> layers_;
   std::vector<float> final_norm_;  // [hidden]
   Linear lm_head_;
-  std::vector<Rotation> rotations_;         // one per ModelConfig::ropes
+  std::vector<Rotation> rotations_;  // one per ModelConfig::ropes
   void (*activate_)(float* gate, const float* up, int64_t count) = nullptr;
   std::unique_ptr<Scratch> scratch_;
   std::vector<LayerReport> reports_;

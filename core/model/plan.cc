@@ -10,7 +10,8 @@ namespace {
 
 class Planner {
  public:
-  Planner(const ModelConfig& config, const Checkpoint& checkpoint) : c_(config), checkpoint_(checkpoint) {
+  Planner(const ModelConfig& config, const Checkpoint& checkpoint)
+      : c_(config), checkpoint_(checkpoint) {
     // Exporters of multimodal models put the decoder below another name.
     for (const char* prefix : {"model.", "language_model.model.", "model.language_model."}) {
       if (checkpoint.with_prefix(std::string(prefix) + "embed_tokens.").empty()) continue;
@@ -55,7 +56,8 @@ class Planner {
     return r;
   }
 
-  MlpPlan mlp(const std::string& prefix, const char* gate, const char* up, const char* down, int64_t width) const {
+  MlpPlan mlp(const std::string& prefix, const char* gate, const char* up, const char* down,
+              int64_t width) const {
     MlpPlan m;
     const std::string fused = prefix + ".gate_up_proj";
     if (!has(prefix + "." + gate) && has(fused)) {
@@ -70,7 +72,8 @@ class Planner {
   }
 
   void attention(const std::string& prefix, DecoderLayerPlan* plan) const {
-    const int64_t q = c_.num_attention_heads * c_.head_dim, kv = c_.num_key_value_heads * c_.head_dim;
+    const int64_t q = c_.num_attention_heads * c_.head_dim,
+                  kv = c_.num_key_value_heads * c_.head_dim;
     const std::string fused = prefix + "qkv_proj";
     if (!has(prefix + "q_proj") && has(fused)) {
       plan->q = linear(fused, c_.hidden_size, q + 2 * kv, c_.qkv_bias);
@@ -107,8 +110,11 @@ class Planner {
     plan.router = linear(p + e.router, c_.hidden_size, c_.num_experts, false);
     plan.router.kind = "router";
     for (int64_t i = 0; i < c_.num_experts; ++i) {
-      plan.experts.push_back(mlp(fmt::format("{}{}.{}", p, e.experts, i), e.gate, e.up, e.down, c_.moe_intermediate_size));
-      for (LayerRequest* r : {&plan.experts.back().gate, &plan.experts.back().up, &plan.experts.back().down}) r->kind = "expert";
+      plan.experts.push_back(mlp(fmt::format("{}{}.{}", p, e.experts, i), e.gate, e.up, e.down,
+                                 c_.moe_intermediate_size));
+      for (LayerRequest* r :
+           {&plan.experts.back().gate, &plan.experts.back().up, &plan.experts.back().down})
+        r->kind = "expert";
     }
     return plan;
   }
@@ -149,7 +155,8 @@ std::vector<LayerRequest> ModelPlan::linears() const {
 std::vector<NormPlan> ModelPlan::norms() const {
   std::vector<NormPlan> out;
   for (const DecoderLayerPlan& l : layers) {
-    for (const NormPlan* n : {&l.attention_in, &l.q_norm, &l.k_norm, &l.attention_out, &l.mlp_in, &l.mlp_out}) {
+    for (const NormPlan* n :
+         {&l.attention_in, &l.q_norm, &l.k_norm, &l.attention_out, &l.mlp_in, &l.mlp_out}) {
       if (n->size > 0) out.push_back(*n);
     }
   }
@@ -157,13 +164,16 @@ std::vector<NormPlan> ModelPlan::norms() const {
   return out;
 }
 
-ModelPlan make_plan(const ModelConfig& config, const Checkpoint& checkpoint) { return Planner(config, checkpoint).run(); }
+ModelPlan make_plan(const ModelConfig& config, const Checkpoint& checkpoint) {
+  return Planner(config, checkpoint).run();
+}
 
 bool is_ignored(const ModelConfig& config, const std::string& tensor) {
   if (tensor.ends_with("rotary_emb.inv_freq")) return true;
   if (config.tie_word_embeddings && tensor.ends_with("lm_head.weight")) return true;
   if (!config.family->text_config) return false;
-  for (const char* tower : {"vision_tower.", "multi_modal_projector.", "model.vision_tower.", "model.multi_modal_projector."}) {
+  for (const char* tower : {"vision_tower.", "multi_modal_projector.", "model.vision_tower.",
+                            "model.multi_modal_projector."}) {
     if (tensor.starts_with(tower)) return true;
   }
   return false;

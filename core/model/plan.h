@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which tensors a model of some configuration is made of: every linear layer, embedding and norm by its checkpoint name.
-// Loading, inspecting and quantizing all follow this one description.
+// Which tensors a model of some configuration is made of: every linear layer, embedding and norm by
+// its checkpoint name. Loading, inspecting and quantizing all follow this one description.
 #pragma once
 
 #include <functional>
@@ -27,15 +27,17 @@ struct MlpPlan {
 
 struct DecoderLayerPlan {
   NormPlan attention_in, attention_out, mlp_in, mlp_out, q_norm, k_norm;
-  LayerRequest q, k, v, o;  // q is q, k and v when the file has them fused; then k and v have no name
-  MlpPlan mlp;                   // without experts
-  LayerRequest router;           // with experts
+  LayerRequest q, k, v,
+      o;                // q is q, k and v when the file has them fused; then k and v have no name
+  MlpPlan mlp;          // without experts
+  LayerRequest router;  // with experts
   std::vector<MlpPlan> experts;
   bool fused_qkv() const { return k.name.empty(); }
 };
 
 struct ModelPlan {
-  LayerRequest embedding, head;  // of tied embeddings the head has the embedding's name and its own as alias
+  LayerRequest embedding,
+      head;  // of tied embeddings the head has the embedding's name and its own as alias
   NormPlan final_norm;
   std::vector<DecoderLayerPlan> layers;
 
@@ -46,8 +48,8 @@ struct ModelPlan {
 
 ModelPlan make_plan(const ModelConfig& config, const Checkpoint& checkpoint);
 
-// Whether a tensor no layer asks for is known to be of no use: rotary tables that old exporters saved, a copy of tied
-// embeddings, towers of a multimodal checkpoint.
+// Whether a tensor no layer asks for is known to be of no use: rotary tables that old exporters
+// saved, a copy of tied embeddings, towers of a multimodal checkpoint.
 bool is_ignored(const ModelConfig& config, const std::string& tensor);
 
 }  // namespace pluq

@@ -18,15 +18,16 @@ struct Model::Scratch {
   std::vector<float> a;        // [T, heads * head_dim] attention's output
   std::vector<float> gate_up;  // [T, 2 * widest MLP]
   // Mixture of experts.
-  std::vector<float> router;              // [T, experts]
-  std::vector<int32_t> chosen;            // [T, experts_per_token]
-  std::vector<float> share;               // [T, experts_per_token]
-  std::vector<int32_t> order, begin;      // rows by expert: order[begin[e] .. begin[e + 1]) = row * experts_per_token + choice
+  std::vector<float> router;    // [T, experts]
+  std::vector<int32_t> chosen;  // [T, experts_per_token]
+  std::vector<float> share;     // [T, experts_per_token]
+  std::vector<int32_t> order,
+      begin;  // rows by expert: order[begin[e] .. begin[e + 1]) = row * experts_per_token + choice
   std::vector<float> expert_x, expert_y;  // [T, hidden]
   std::vector<float> moe;                 // [T, hidden] sum over experts
 
   std::vector<std::vector<float>> attention;  // per worker, scratch
-  Buffer workspace;                        // of the methods' apply
+  Buffer workspace;                           // of the methods' apply
   std::span<std::byte> workspace_bytes() const { return {workspace.data(), workspace.size()}; }
 };
 

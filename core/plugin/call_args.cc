@@ -30,8 +30,8 @@ pluq_output f32_output(float* y, int64_t m, int64_t n, int64_t ld) {
   return out;
 }
 
-pluq_layer_desc whole_layer(std::string_view name, std::string_view kind, int64_t in_features, int64_t out_features,
-                            std::span<const pluq_tensor> tensors) {
+pluq_layer_desc whole_layer(std::string_view name, std::string_view kind, int64_t in_features,
+                            int64_t out_features, std::span<const pluq_tensor> tensors) {
   pluq_layer_desc d{};
   d.struct_size = sizeof d;
   d.name = str_of(name);

@@ -15,9 +15,10 @@
 namespace pluq {
 namespace {
 
-constexpr std::string_view kAllowedNeeded[] = {"libc.so.6",       "libm.so.6",      "ld-linux-x86-64.so.2", "libpthread.so.0",
-                                               "libdl.so.2",      "librt.so.1",     "libgcc_s.so.1",        "libstdc++.so.6",
-                                               "linux-vdso.so.1", "libasan.so.8",   "libubsan.so.1",        "libtsan.so.2"};
+constexpr std::string_view kAllowedNeeded[] = {
+    "libc.so.6",       "libm.so.6",    "ld-linux-x86-64.so.2", "libpthread.so.0",
+    "libdl.so.2",      "librt.so.1",   "libgcc_s.so.1",        "libstdc++.so.6",
+    "linux-vdso.so.1", "libasan.so.8", "libubsan.so.1",        "libtsan.so.2"};
 
 class Image {
  public:
@@ -58,8 +59,8 @@ bool find_manifest(const Image& image, const Elf64_Shdr& section, pluq_manifest*
     const uint64_t name = at + sizeof header, desc = name + align(header.n_namesz);
     if (desc > section.sh_size || align(header.n_descsz) > section.sh_size - desc) return false;
     if (header.n_type == PLUQ_NOTE_TYPE && header.n_namesz == sizeof PLUQ_NOTE_NAME &&
-        std::memcmp(image.range(section.sh_offset + name, sizeof PLUQ_NOTE_NAME).data(), PLUQ_NOTE_NAME,
-                    sizeof PLUQ_NOTE_NAME) == 0) {
+        std::memcmp(image.range(section.sh_offset + name, sizeof PLUQ_NOTE_NAME).data(),
+                    PLUQ_NOTE_NAME, sizeof PLUQ_NOTE_NAME) == 0) {
       const auto bytes = image.range(section.sh_offset + desc, header.n_descsz);
       std::memcpy(manifest, bytes.data(), std::min(bytes.size(), sizeof *manifest));
       return true;
@@ -72,11 +73,13 @@ bool find_manifest(const Image& image, const Elf64_Shdr& section, pluq_manifest*
 std::pair<int, int> version_of(std::string_view text) {
   int major = 0, minor = 0;
   const auto [p, ec] = std::from_chars(text.data(), text.data() + text.size(), major);
-  if (ec == std::errc() && p != text.data() + text.size()) std::from_chars(p + 1, text.data() + text.size(), minor);
+  if (ec == std::errc() && p != text.data() + text.size())
+    std::from_chars(p + 1, text.data() + text.size(), minor);
   return {major, minor};
 }
 
-void read_needs(const Image& image, const Elf64_Shdr& section, const Elf64_Shdr& strings, ElfFacts* facts) {
+void read_needs(const Image& image, const Elf64_Shdr& section, const Elf64_Shdr& strings,
+                ElfFacts* facts) {
   uint64_t at = 0;
   for (uint32_t i = 0; i < section.sh_info; ++i) {
     const auto need = image.at<Elf64_Verneed>(section.sh_offset + at);
@@ -105,8 +108,8 @@ ElfFacts read_elf(std::span<const std::byte> bytes) {
   const auto header = image.at<Elf64_Ehdr>(0);
   if (header.e_ident[EI_CLASS] != ELFCLASS64 || header.e_ident[EI_DATA] != ELFDATA2LSB ||
       header.e_machine != EM_X86_64 || header.e_type != ET_DYN) {
-    fail_plugin("is not an x86-64 shared object (class {}, machine {}, type {})", header.e_ident[EI_CLASS],
-                header.e_machine, header.e_type);
+    fail_plugin("is not an x86-64 shared object (class {}, machine {}, type {})",
+                header.e_ident[EI_CLASS], header.e_machine, header.e_type);
   }
   if (header.e_shentsize != sizeof(Elf64_Shdr) || header.e_phentsize != sizeof(Elf64_Phdr)) {
     fail_plugin("has section or program headers of an unknown size");
@@ -126,7 +129,8 @@ ElfFacts read_elf(std::span<const std::byte> bytes) {
   if (!stack_seen) facts.executable_stack = true;
 
   const auto linked = [&](const Elf64_Shdr& s) -> const Elf64_Shdr& {
-    if (s.sh_link >= sections.size()) fail_plugin("has a section that links outside the section table");
+    if (s.sh_link >= sections.size())
+      fail_plugin("has a section that links outside the section table");
     return sections[s.sh_link];
   };
   bool manifest = false;
@@ -137,7 +141,8 @@ ElfFacts read_elf(std::span<const std::byte> bytes) {
     } else if (s.sh_type == SHT_DYNSYM) {
       for (uint64_t at = 0; at + sizeof(Elf64_Sym) <= s.sh_size; at += sizeof(Elf64_Sym)) {
         const auto symbol = image.at<Elf64_Sym>(s.sh_offset + at);
-        if (symbol.st_shndx != SHN_UNDEF && symbol.st_name != 0 && ELF64_ST_BIND(symbol.st_info) != STB_LOCAL) {
+        if (symbol.st_shndx != SHN_UNDEF && symbol.st_name != 0 &&
+            ELF64_ST_BIND(symbol.st_info) != STB_LOCAL) {
           facts.exports.push_back(image.text(linked(s), symbol.st_name));
         }
       }
@@ -145,44 +150,56 @@ ElfFacts read_elf(std::span<const std::byte> bytes) {
       for (uint64_t at = 0; at + sizeof(Elf64_Dyn) <= s.sh_size; at += sizeof(Elf64_Dyn)) {
         const auto entry = image.at<Elf64_Dyn>(s.sh_offset + at);
         if (entry.d_tag == DT_NULL) break;
-        if (entry.d_tag == DT_NEEDED) facts.needed.push_back(image.text(linked(s), entry.d_un.d_val));
+        if (entry.d_tag == DT_NEEDED)
+          facts.needed.push_back(image.text(linked(s), entry.d_un.d_val));
         facts.has_runpath |= entry.d_tag == DT_RPATH || entry.d_tag == DT_RUNPATH;
-        facts.text_relocations |= entry.d_tag == DT_TEXTREL || (entry.d_tag == DT_FLAGS && (entry.d_un.d_val & DF_TEXTREL) != 0);
+        facts.text_relocations |= entry.d_tag == DT_TEXTREL ||
+                                  (entry.d_tag == DT_FLAGS && (entry.d_un.d_val & DF_TEXTREL) != 0);
       }
     } else if (s.sh_type == SHT_GNU_verneed) {
       read_needs(image, s, linked(s), &facts);
     }
   }
-  if (!manifest) fail_plugin("has no pluq manifest (note section .note.pluq); it was not built with the pluq SDK");
+  if (!manifest)
+    fail_plugin(
+        "has no pluq manifest (note section .note.pluq); it was not built with the pluq SDK");
   return facts;
 }
 
 std::string refusal(const ElfFacts& facts) {
   const pluq_manifest& m = facts.manifest;
-  if (std::memcmp(m.magic, PLUQ_MANIFEST_MAGIC, sizeof m.magic) != 0) return "the manifest has a wrong magic";
+  if (std::memcmp(m.magic, PLUQ_MANIFEST_MAGIC, sizeof m.magic) != 0)
+    return "the manifest has a wrong magic";
   if (m.abi_major != PLUQ_ABI_MAJOR || m.min_minor > m.max_minor || m.min_minor > PLUQ_ABI_MINOR ||
       (PLUQ_ABI_MAJOR == 0 && m.max_minor != PLUQ_ABI_MINOR)) {
-    return fmt::format("built for plugin ABI {}.{} to {}.{}, this host speaks {}.{}; rebuild it against this SDK",
-                       m.abi_major, m.min_minor, m.abi_major, m.max_minor, PLUQ_ABI_MAJOR, PLUQ_ABI_MINOR);
+    return fmt::format(
+        "built for plugin ABI {}.{} to {}.{}, this host speaks {}.{}; rebuild it against this SDK",
+        m.abi_major, m.min_minor, m.abi_major, m.max_minor, PLUQ_ABI_MAJOR, PLUQ_ABI_MINOR);
   }
-  if (m.elf_machine != EM_X86_64) return fmt::format("the manifest names machine {}, this is x86-64 (62)", m.elf_machine);
-  if (std::find(facts.exports.begin(), facts.exports.end(), PLUQ_ENTRY_SYMBOL) == facts.exports.end()) {
+  if (m.elf_machine != EM_X86_64)
+    return fmt::format("the manifest names machine {}, this is x86-64 (62)", m.elf_machine);
+  if (std::find(facts.exports.begin(), facts.exports.end(), PLUQ_ENTRY_SYMBOL) ==
+      facts.exports.end()) {
     return "does not export " PLUQ_ENTRY_SYMBOL;
   }
   if (facts.exports.size() != 1) {
-    return fmt::format("exports {} symbols, expected only {}; link it with the SDK's version script", facts.exports.size(),
-                       PLUQ_ENTRY_SYMBOL);
+    return fmt::format(
+        "exports {} symbols, expected only {}; link it with the SDK's version script",
+        facts.exports.size(), PLUQ_ENTRY_SYMBOL);
   }
   if (facts.has_runpath) return "has a RUNPATH or RPATH, which would let it load other libraries";
   if (facts.executable_stack) return "asks for an executable stack";
   if (facts.text_relocations) return "has text relocations";
   for (const std::string& name : facts.needed) {
-    if (std::find(std::begin(kAllowedNeeded), std::end(kAllowedNeeded), name) == std::end(kAllowedNeeded)) {
-      return fmt::format("needs library '{}'; plugins may need only the C and C++ runtime", printable(name));
+    if (std::find(std::begin(kAllowedNeeded), std::end(kAllowedNeeded), name) ==
+        std::end(kAllowedNeeded)) {
+      return fmt::format("needs library '{}'; plugins may need only the C and C++ runtime",
+                         printable(name));
     }
   }
   if (version_of(facts.glibc) > version_of(::gnu_get_libc_version())) {
-    return fmt::format("needs glibc {}, this machine has {}", facts.glibc, ::gnu_get_libc_version());
+    return fmt::format("needs glibc {}, this machine has {}", facts.glibc,
+                       ::gnu_get_libc_version());
   }
   return {};
 }

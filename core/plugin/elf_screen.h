@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Reads a plugin file as bytes, before any of its code can run: is it a 64-bit x86 shared object, what does its
-// manifest note say, what does it export and need? Bounds-checked; nothing is mapped for execution here.
+// Reads a plugin file as bytes, before any of its code can run: is it a 64-bit x86 shared object,
+// what does its manifest note say, what does it export and need? Bounds-checked; nothing is mapped
+// for execution here.
 #pragma once
 
 #include <cstddef>
@@ -22,7 +23,8 @@ struct ElfFacts {
   std::string glibc;  // highest GLIBC_x.y needed, as "2.34", or empty
 };
 
-// Throws Error(kPlugin) with a reason when the bytes are no ELF shared object for x86-64 or have no manifest.
+// Throws Error(kPlugin) with a reason when the bytes are no ELF shared object for x86-64 or have no
+// manifest.
 ElfFacts read_elf(std::span<const std::byte> bytes);
 
 // The reason why this host will not load it, or empty.

@@ -25,7 +25,8 @@ const T* step(const T* first, size_t stride, size_t i) {
   return reinterpret_cast<const T*>(reinterpret_cast<const char*>(first) + i * stride);
 }
 
-// Every call into a plugin. The SDK lets nothing through; a plugin without it may throw all the same.
+// Every call into a plugin. The SDK lets nothing through; a plugin without it may throw all the
+// same.
 template <class Call>
 void call_plugin(std::string_view context, const Call& call) {
   pluq_status* status = nullptr;
@@ -74,12 +75,15 @@ Method::Method(pluq_method method, std::string format, std::string layer)
     : method_(method), format_(std::move(format)), layer_(std::move(layer)) {
   const pluq_method_api* api = method_.api;
   if (!PLUQ_HAS(api, get_extension) || api->destroy == nullptr || api->describe == nullptr ||
-      api->create_weights == nullptr || api->process_plan == nullptr || api->process_weights_after_loading == nullptr ||
-      api->workspace == nullptr || api->apply == nullptr || api->dequantize == nullptr) {
-    fail_plugin("format '{}': the method table of layer {} is too short or has an empty slot", format_, layer_);
+      api->create_weights == nullptr || api->process_plan == nullptr ||
+      api->process_weights_after_loading == nullptr || api->workspace == nullptr ||
+      api->apply == nullptr || api->dequantize == nullptr) {
+    fail_plugin("format '{}': the method table of layer {} is too short or has an empty slot",
+                format_, layer_);
   }
   if (api->get_extension != nullptr) {
-    embedding_ = static_cast<const pluq_embedding*>(api->get_extension(method_.self, PLUQ_EMBEDDING));
+    embedding_ =
+        static_cast<const pluq_embedding*>(api->get_extension(method_.self, PLUQ_EMBEDDING));
     if (embedding_ != nullptr && !PLUQ_HAS(embedding_, gather)) embedding_ = nullptr;
   }
 }
@@ -88,8 +92,10 @@ Method::~Method() {
   if (method_.api != nullptr) method_.api->destroy(method_.self);
 }
 Method::Method(Method&& o) noexcept
-    : method_(std::exchange(o.method_, {})), embedding_(std::exchange(o.embedding_, nullptr)),
-      format_(std::move(o.format_)), layer_(std::move(o.layer_)) {}
+    : method_(std::exchange(o.method_, {})),
+      embedding_(std::exchange(o.embedding_, nullptr)),
+      format_(std::move(o.format_)),
+      layer_(std::move(o.layer_)) {}
 Method& Method::operator=(Method&& o) noexcept {
   std::swap(method_, o.method_);
   std::swap(embedding_, o.embedding_);
@@ -120,9 +126,10 @@ MethodDescription Method::describe() const {
 }
 
 std::vector<WeightSpecInfo> Method::create_weights() const {
-  return read_specs(context("create_weights"), [&](pluq_weight_spec* specs, size_t stride, size_t* count) {
-    return method_.api->create_weights(method_.self, specs, stride, count);
-  });
+  return read_specs(context("create_weights"),
+                    [&](pluq_weight_spec* specs, size_t stride, size_t* count) {
+                      return method_.api->create_weights(method_.self, specs, stride, count);
+                    });
 }
 
 Method::Plan Method::process_plan(std::span<const pluq_tensor> tensors) const {
@@ -131,16 +138,18 @@ Method::Plan Method::process_plan(std::span<const pluq_tensor> tensors) const {
   plan.struct_size = sizeof plan;
   plan.cache_key = {key, sizeof key, 0};
   call_plugin(context("process_plan"), [&] {
-    return method_.api->process_plan(method_.self, tensors.data(), sizeof(pluq_tensor), tensors.size(), &plan);
+    return method_.api->process_plan(method_.self, tensors.data(), sizeof(pluq_tensor),
+                                     tensors.size(), &plan);
   });
   return {plan.keep_tensors != 0, plan.buffer_bytes, plan.scratch_bytes,
           std::string(key, std::min(plan.cache_key.size, sizeof key))};
 }
 
-void Method::process(const pluq_exec* exec, std::span<const pluq_tensor> tensors, void* buffer) const {
+void Method::process(const pluq_exec* exec, std::span<const pluq_tensor> tensors,
+                     void* buffer) const {
   call_plugin(context("process_weights_after_loading"), [&] {
-    return method_.api->process_weights_after_loading(method_.self, exec, tensors.data(), sizeof(pluq_tensor),
-                                                      tensors.size(), buffer);
+    return method_.api->process_weights_after_loading(method_.self, exec, tensors.data(),
+                                                      sizeof(pluq_tensor), tensors.size(), buffer);
   });
 }
 
@@ -148,34 +157,40 @@ uint64_t Method::workspace(int64_t max_tokens, int workers) const {
   return method_.api->workspace(method_.self, max_tokens, workers);
 }
 
-void Method::apply(const pluq_exec* exec, const pluq_activation& x, const float* bias, const pluq_output& y) const {
+void Method::apply(const pluq_exec* exec, const pluq_activation& x, const float* bias,
+                   const pluq_output& y) const {
   pluq_status* status = method_.api->apply(method_.self, exec, &x, bias, &y);
   if (status != nullptr) throw_if(status, context("apply"));
 }
 
-void Method::dequantize(const pluq_exec* exec, std::span<const pluq_tensor> tensors, int64_t n_begin, int64_t n_end,
-                        float* out, int64_t ld) const {
+void Method::dequantize(const pluq_exec* exec, std::span<const pluq_tensor> tensors,
+                        int64_t n_begin, int64_t n_end, float* out, int64_t ld) const {
   call_plugin(context("dequantize"), [&] {
-    return method_.api->dequantize(method_.self, exec, tensors.data(), sizeof(pluq_tensor), tensors.size(), n_begin,
-                                   n_end, out, ld);
+    return method_.api->dequantize(method_.self, exec, tensors.data(), sizeof(pluq_tensor),
+                                   tensors.size(), n_begin, n_end, out, ld);
   });
 }
 
-void Method::gather(const pluq_exec* exec, std::span<const int32_t> ids, const pluq_output& y) const {
-  pluq_status* status = embedding_->gather(method_.self, exec, ids.data(), static_cast<int64_t>(ids.size()), &y);
+void Method::gather(const pluq_exec* exec, std::span<const int32_t> ids,
+                    const pluq_output& y) const {
+  pluq_status* status =
+      embedding_->gather(method_.self, exec, ids.data(), static_cast<int64_t>(ids.size()), &y);
   if (status != nullptr) throw_if(status, context("gather"));
 }
 
 void Method::fill(const WeightSpecInfo& spec, uint64_t seed, std::span<std::byte> data) const {
-  if (spec.sample.fill == nullptr) fail_plugin("{}: tensor '{}' has no way to be filled", context("sample"), spec.suffix);
+  if (spec.sample.fill == nullptr)
+    fail_plugin("{}: tensor '{}' has no way to be filled", context("sample"), spec.suffix);
   spec.sample.fill(method_.self, str_of(spec.suffix), seed, data.data(), data.size());
 }
 
 // ------------------------------------------------------------------ FormatConfig
 
-FormatConfig::FormatConfig(pluq_config config, std::string format) : config_(config), format_(std::move(format)) {
+FormatConfig::FormatConfig(pluq_config config, std::string format)
+    : config_(config), format_(std::move(format)) {
   const pluq_config_api* api = config_.api;
-  if (api == nullptr || !PLUQ_HAS(api, get_quant_method) || api->destroy == nullptr || api->get_quant_method == nullptr) {
+  if (api == nullptr || !PLUQ_HAS(api, get_quant_method) || api->destroy == nullptr ||
+      api->get_quant_method == nullptr) {
     config_ = {};
     fail_plugin("format '{}': the config table is too short or has an empty slot", format_);
   }
@@ -191,20 +206,24 @@ FormatConfig& FormatConfig::operator=(FormatConfig&& o) noexcept {
   return *this;
 }
 
-MethodChoice FormatConfig::get_quant_method(const pluq_layer_desc& layer, const pluq_device& device) const {
+MethodChoice FormatConfig::get_quant_method(const pluq_layer_desc& layer,
+                                            const pluq_device& device) const {
   char reason[1024] = {};
   pluq_method_choice choice{};
   choice.struct_size = sizeof choice;
   choice.reason = {reason, sizeof reason, 0};
   const std::string name = copy(layer.name);
-  call_plugin(fmt::format("format '{}', layer {}", format_, name),
-              [&] { return config_.api->get_quant_method(config_.self, &layer, &device, &choice); });
+  call_plugin(fmt::format("format '{}', layer {}", format_, name), [&] {
+    return config_.api->get_quant_method(config_.self, &layer, &device, &choice);
+  });
   MethodChoice out;
   out.verdict = choice.verdict;
   out.score = choice.score;
-  out.reason = printable(std::string_view(reason, std::min(choice.reason.size, sizeof reason)), 1000);
+  out.reason =
+      printable(std::string_view(reason, std::min(choice.reason.size, sizeof reason)), 1000);
   if (choice.verdict == PLUQ_VERDICT_USE) {
-    if (choice.method.api == nullptr) fail_plugin("format '{}', layer {}: says USE but gives no method", format_, name);
+    if (choice.method.api == nullptr)
+      fail_plugin("format '{}', layer {}: says USE but gives no method", format_, name);
     out.method = Method(choice.method, format_, name);
   }
   return out;
@@ -233,15 +252,17 @@ void QuantizeJob::solve(const pluq_exec* exec, const Callbacks& callbacks) const
       body();
       return nullptr;
     } catch (const std::exception& e) {
-      return host_table().status_new(&host_table(), PLUQ_STATUS_INTERNAL, e.what(), std::strlen(e.what()));
+      return host_table().status_new(&host_table(), PLUQ_STATUS_INTERNAL, e.what(),
+                                     std::strlen(e.what()));
     }
   };
   static constexpr auto g = guard;
-  context.rows = [](const pluq_quantize_context* c, size_t layer, int64_t begin, int64_t end, float* out, int64_t ld) {
+  context.rows = [](const pluq_quantize_context* c, size_t layer, int64_t begin, int64_t end,
+                    float* out, int64_t ld) {
     return g([&] { static_cast<Callbacks*>(c->user)->rows(layer, begin, end, out, ld); });
   };
-  context.emit = [](const pluq_quantize_context* c, size_t layer, pluq_str suffix, int64_t begin, int64_t end,
-                    const void* data, uint64_t bytes) {
+  context.emit = [](const pluq_quantize_context* c, size_t layer, pluq_str suffix, int64_t begin,
+                    int64_t end, const void* data, uint64_t bytes) {
     return g([&] {
       static_cast<Callbacks*>(c->user)->emit(layer, text_of(suffix), begin, end,
                                              {static_cast<const std::byte*>(data), bytes});
@@ -253,7 +274,8 @@ void QuantizeJob::solve(const pluq_exec* exec, const Callbacks& callbacks) const
   context.input_stats = [](const pluq_quantize_context*, float*, float*) {
     return g([] { throw std::runtime_error("no calibration statistics were asked for"); });
   };
-  call_plugin(fmt::format("format '{}': quantize", format_), [&] { return api_->solve(job_, &context); });
+  call_plugin(fmt::format("format '{}': quantize", format_),
+              [&] { return api_->solve(job_, &context); });
 }
 
 // ------------------------------------------------------------------ FormatHandle
@@ -261,8 +283,8 @@ void QuantizeJob::solve(const pluq_exec* exec, const Callbacks& callbacks) const
 FormatHandle::FormatHandle(pluq_format format, std::string plugin_path)
     : format_(format), plugin_path_(std::move(plugin_path)) {
   const pluq_format_api* api = format_.api;
-  if (api == nullptr || !PLUQ_HAS(api, create_config) || api->describe == nullptr || api->probe == nullptr ||
-      api->create_config == nullptr) {
+  if (api == nullptr || !PLUQ_HAS(api, create_config) || api->describe == nullptr ||
+      api->probe == nullptr || api->create_config == nullptr) {
     fail_plugin("{}: the format table is too short or has an empty slot", plugin_path_);
   }
   pluq_format_info info{};
@@ -271,19 +293,25 @@ FormatHandle::FormatHandle(pluq_format format, std::string plugin_path)
   id_ = copy(info.id);
   aliases_ = copy(info.aliases);
   summary_ = copy(info.summary);
-  const bool well_formed = !id_.empty() && id_.size() < 64 && std::all_of(id_.begin(), id_.end(), [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_' || c == '.' || c == '-';
-  });
-  if (!well_formed) fail_plugin("{}: format id '{}' is not made of a-z, 0-9, '_', '.', '-'", plugin_path_, printable(id_));
+  const bool well_formed =
+      !id_.empty() && id_.size() < 64 && std::all_of(id_.begin(), id_.end(), [](char c) {
+        return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_' || c == '.' || c == '-';
+      });
+  if (!well_formed)
+    fail_plugin("{}: format id '{}' is not made of a-z, 0-9, '_', '.', '-'", plugin_path_,
+                printable(id_));
   for (size_t i = 0; i < info.option_count; ++i) {
     pluq_option raw{};
     const pluq_option* from = step(info.options, info.option_stride, i);
     std::memcpy(&raw, from, std::min<size_t>(sizeof raw, from->struct_size));
-    options_.push_back({copy(raw.key), copy(raw.default_value), copy(raw.choices), copy(raw.help), raw.type, raw.min, raw.max});
+    options_.push_back({copy(raw.key), copy(raw.default_value), copy(raw.choices), copy(raw.help),
+                        raw.type, raw.min, raw.max});
   }
   if (PLUQ_HAS(api, get_extension) && api->get_extension != nullptr) {
-    const auto* q = static_cast<const pluq_quantizer*>(api->get_extension(format_.self, PLUQ_QUANTIZER));
-    if (q != nullptr && PLUQ_HAS(q, write_config) && q->begin && q->output_specs && q->solve && q->end && q->write_config) {
+    const auto* q =
+        static_cast<const pluq_quantizer*>(api->get_extension(format_.self, PLUQ_QUANTIZER));
+    if (q != nullptr && PLUQ_HAS(q, write_config) && q->begin && q->output_specs && q->solve &&
+        q->end && q->write_config) {
       quantizer_ = q;
     }
   }
@@ -296,7 +324,8 @@ FormatHandle::Probe FormatHandle::probe(std::string_view container, const json::
   request.struct_size = sizeof request;
   request.container = str_of(container);
   request.quantization = quantization.is_null() ? nullptr : json_cursor(&quantization);
-  const json::value* method = quantization.is_object() ? quantization.get_object().if_contains("quant_method") : nullptr;
+  const json::value* method =
+      quantization.is_object() ? quantization.get_object().if_contains("quant_method") : nullptr;
   if (method != nullptr && method->is_string()) {
     request.quant_method = {method->get_string().data(), method->get_string().size()};
   }
@@ -306,12 +335,16 @@ FormatHandle::Probe FormatHandle::probe(std::string_view container, const json::
   pluq_probe_result result{};
   result.struct_size = sizeof result;
   result.reason = {reason, sizeof reason, 0};
-  call_plugin(fmt::format("format '{}': probe", id_), [&] { return format_.api->probe(format_.self, &request, &result); });
-  return {result.score, printable(std::string_view(reason, std::min(result.reason.size, sizeof reason)), 500)};
+  call_plugin(fmt::format("format '{}': probe", id_),
+              [&] { return format_.api->probe(format_.self, &request, &result); });
+  return {result.score,
+          printable(std::string_view(reason, std::min(result.reason.size, sizeof reason)), 500)};
 }
 
-FormatConfig FormatHandle::create_config(std::string_view container, const json::value& quantization,
-                                         const json::value& options, std::string_view architecture) const {
+FormatConfig FormatHandle::create_config(std::string_view container,
+                                         const json::value& quantization,
+                                         const json::value& options,
+                                         std::string_view architecture) const {
   pluq_config_request request{};
   request.struct_size = sizeof request;
   request.container = str_of(container);
@@ -328,7 +361,9 @@ json::value FormatHandle::check_options(const json::value& options, std::string_
   if (options.is_null()) return options;
   json::object out;
   for (const auto& [key, value] : options.as_object()) {
-    const auto it = std::find_if(options_.begin(), options_.end(), [&, k = std::string_view(key)](const OptionInfo& o) { return o.key == k; });
+    const auto it =
+        std::find_if(options_.begin(), options_.end(),
+                     [&, k = std::string_view(key)](const OptionInfo& o) { return o.key == k; });
     if (it == options_.end()) {
       std::string accepted;
       for (const OptionInfo& o : options_) accepted += (accepted.empty() ? "" : ", ") + o.key;
@@ -345,10 +380,12 @@ json::value FormatHandle::check_options(const json::value& options, std::string_
     if (it->type == PLUQ_OPTION_STRING && !value.is_string()) wrong("a text");
     if (it->min <= it->max && value.is_number()) {
       const double v = value.to_number<double>();
-      if (!(v >= it->min && v <= it->max)) wrong(fmt::format("a number from {} to {}", it->min, it->max));
+      if (!(v >= it->min && v <= it->max))
+        wrong(fmt::format("a number from {} to {}", it->min, it->max));
     }
     if (!it->choices.empty()) {
-      const std::string text = value.is_string() ? std::string(value.get_string()) : json::serialize(value);
+      const std::string text =
+          value.is_string() ? std::string(value.get_string()) : json::serialize(value);
       if (("|" + it->choices + "|").find("|" + text + "|") == std::string::npos) {
         wrong("one of " + it->choices);
       }
@@ -358,7 +395,8 @@ json::value FormatHandle::check_options(const json::value& options, std::string_
   return out;
 }
 
-json::value FormatHandle::parse_options(std::span<const std::string> settings, std::string_view where) const {
+json::value FormatHandle::parse_options(std::span<const std::string> settings,
+                                        std::string_view where) const {
   json::object out;
   for (const std::string& setting : settings) {
     const size_t equals = setting.find('=');
@@ -367,7 +405,8 @@ json::value FormatHandle::parse_options(std::span<const std::string> settings, s
     }
     const std::string key = setting.substr(0, equals), text = setting.substr(equals + 1);
     if (out.contains(key)) fail_usage("{}: '{}' is given twice", where, printable(key));
-    const auto it = std::find_if(options_.begin(), options_.end(), [&](const OptionInfo& o) { return o.key == key; });
+    const auto it = std::find_if(options_.begin(), options_.end(),
+                                 [&](const OptionInfo& o) { return o.key == key; });
     const uint32_t type = it == options_.end() ? PLUQ_OPTION_STRING : it->type;
     json::value value(text);
     if (type == PLUQ_OPTION_BOOL && (text == "true" || text == "false")) value = text == "true";
@@ -375,9 +414,11 @@ json::value FormatHandle::parse_options(std::span<const std::string> settings, s
       int64_t integer = 0;
       double real = 0;
       const char *begin = text.data(), *end = begin + text.size();
-      if (const auto [p, ec] = std::from_chars(begin, end, integer); ec == std::errc() && p == end) {
+      if (const auto [p, ec] = std::from_chars(begin, end, integer);
+          ec == std::errc() && p == end) {
         value = integer;
-      } else if (const auto [q, ec2] = std::from_chars(begin, end, real); ec2 == std::errc() && q == end) {
+      } else if (const auto [q, ec2] = std::from_chars(begin, end, real);
+                 ec2 == std::errc() && q == end) {
         value = real;
       }
     }
@@ -392,9 +433,11 @@ namespace {
 struct Request {
   std::vector<pluq_quantize_layer> layers;
   pluq_quantize_request raw{};
-  Request(std::string_view algorithm, const json::value& options, pluq_dtype dtype, std::span<const QuantizeTarget> targets) {
+  Request(std::string_view algorithm, const json::value& options, pluq_dtype dtype,
+          std::span<const QuantizeTarget> targets) {
     for (const QuantizeTarget& t : targets) {
-      layers.push_back({sizeof(pluq_quantize_layer), 0, str_of(t.name), str_of(t.kind), t.in_features, t.out_features});
+      layers.push_back({sizeof(pluq_quantize_layer), 0, str_of(t.name), str_of(t.kind),
+                        t.in_features, t.out_features});
     }
     raw.struct_size = sizeof raw;
     raw.algorithm = str_of(algorithm);
@@ -423,9 +466,9 @@ std::vector<std::string> FormatHandle::algorithms() const {
   return out;
 }
 
-std::unique_ptr<QuantizeJob> FormatHandle::begin_quantize(std::string_view algorithm, const json::value& options,
-                                                          pluq_dtype model_dtype,
-                                                          std::span<const QuantizeTarget> layers) const {
+std::unique_ptr<QuantizeJob> FormatHandle::begin_quantize(
+    std::string_view algorithm, const json::value& options, pluq_dtype model_dtype,
+    std::span<const QuantizeTarget> layers) const {
   const Request request(algorithm, options, model_dtype, layers);
   uint32_t statistics = 0;
   void* job = nullptr;
@@ -433,19 +476,22 @@ std::unique_ptr<QuantizeJob> FormatHandle::begin_quantize(std::string_view algor
               [&] { return quantizer_->begin(format_.self, &request.raw, &statistics, &job); });
   auto out = std::make_unique<QuantizeJob>(quantizer_, job, id_);
   if (statistics != PLUQ_STATISTIC_NONE) {
-    fail_usage("format '{}': algorithm '{}' needs calibration statistics: not built yet", id_, algorithm);
+    fail_usage("format '{}': algorithm '{}' needs calibration statistics: not built yet", id_,
+               algorithm);
   }
   return out;
 }
 
-json::value FormatHandle::quantization_config(std::string_view algorithm, const json::value& options,
-                                              pluq_dtype model_dtype, std::span<const QuantizeTarget> quantized,
+json::value FormatHandle::quantization_config(std::string_view algorithm,
+                                              const json::value& options, pluq_dtype model_dtype,
+                                              std::span<const QuantizeTarget> quantized,
                                               std::span<const std::string> plain) const {
   const Request request(algorithm, options, model_dtype, quantized);
   std::vector<pluq_str> names;
   for (const std::string& name : plain) names.push_back(str_of(name));
   std::string text;
-  pluq_text_sink sink{sizeof(pluq_text_sink), 0, &text, [](void* user, const char* data, size_t size) {
+  pluq_text_sink sink{sizeof(pluq_text_sink), 0, &text,
+                      [](void* user, const char* data, size_t size) {
                         static_cast<std::string*>(user)->append(data, size);
                       }};
   call_plugin(fmt::format("format '{}': write_config", id_), [&] {

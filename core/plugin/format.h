@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Owners of what plugins hand out: formats, configs, methods and quantizing jobs, with sizes and strides honoured and
-// errors turned into exceptions that name format and layer. Calls into plugins are made here and nowhere else.
+// Owners of what plugins hand out: formats, configs, methods and quantizing jobs, with sizes and
+// strides honoured and errors turned into exceptions that name format and layer. Calls into plugins
+// are made here and nowhere else.
 #pragma once
 
 #include <boost/json/value.hpp>
@@ -63,9 +64,10 @@ class Method {
   Plan process_plan(std::span<const pluq_tensor> tensors) const;
   void process(const pluq_exec* exec, std::span<const pluq_tensor> tensors, void* buffer) const;
   uint64_t workspace(int64_t max_tokens, int workers) const;
-  void apply(const pluq_exec* exec, const pluq_activation& x, const float* bias, const pluq_output& y) const;
-  void dequantize(const pluq_exec* exec, std::span<const pluq_tensor> tensors, int64_t n_begin, int64_t n_end,
-                  float* out, int64_t ld) const;
+  void apply(const pluq_exec* exec, const pluq_activation& x, const float* bias,
+             const pluq_output& y) const;
+  void dequantize(const pluq_exec* exec, std::span<const pluq_tensor> tensors, int64_t n_begin,
+                  int64_t n_end, float* out, int64_t ld) const;
   bool can_gather() const { return embedding_ != nullptr; }
   void gather(const pluq_exec* exec, std::span<const int32_t> ids, const pluq_output& y) const;
   // Writes one tensor's random contents for a spec of kind PLUQ_SAMPLE_BYTES.
@@ -108,7 +110,8 @@ struct QuantizeTarget {
 // A group of layers being quantized.
 class QuantizeJob {
  public:
-  QuantizeJob(const pluq_quantizer* api, void* job, std::string format) : api_(api), job_(job), format_(std::move(format)) {}
+  QuantizeJob(const pluq_quantizer* api, void* job, std::string format)
+      : api_(api), job_(job), format_(std::move(format)) {}
   ~QuantizeJob();
   QuantizeJob(const QuantizeJob&) = delete;
   QuantizeJob& operator=(const QuantizeJob&) = delete;
@@ -118,7 +121,8 @@ class QuantizeJob {
     // Rows [n_begin, n_end) of layer `layer` as f32, ld apart. May run on several threads at once.
     std::function<void(size_t layer, int64_t n_begin, int64_t n_end, float* out, int64_t ld)> rows;
     std::function<void(size_t layer, std::string_view suffix, int64_t row_begin, int64_t row_end,
-                       std::span<const std::byte> data)> emit;
+                       std::span<const std::byte> data)>
+        emit;
   };
   void solve(const pluq_exec* exec, const Callbacks& callbacks) const;
 
@@ -147,20 +151,25 @@ class FormatHandle {
               std::span<const pluq_tensor> tensors) const;
   // quantization may be null; options are checked against the schema first.
   FormatConfig create_config(std::string_view container, const boost::json::value& quantization,
-                             const boost::json::value& options, std::string_view architecture) const;
+                             const boost::json::value& options,
+                             std::string_view architecture) const;
 
-  // Options from "key=value" texts (where = "--set") or an object (YAML), typed and checked; unknown keys name the
-  // accepted ones. Error(kUsage).
+  // Options from "key=value" texts (where = "--set") or an object (YAML), typed and checked;
+  // unknown keys name the accepted ones. Error(kUsage).
   boost::json::value check_options(const boost::json::value& options, std::string_view where) const;
-  boost::json::value parse_options(std::span<const std::string> settings, std::string_view where) const;
+  boost::json::value parse_options(std::span<const std::string> settings,
+                                   std::string_view where) const;
 
   bool can_quantize() const { return quantizer_ != nullptr; }
   std::vector<std::string> algorithms() const;  // the default first
-  std::unique_ptr<QuantizeJob> begin_quantize(std::string_view algorithm, const boost::json::value& options,
-                                              pluq_dtype model_dtype, std::span<const QuantizeTarget> layers) const;
+  std::unique_ptr<QuantizeJob> begin_quantize(std::string_view algorithm,
+                                              const boost::json::value& options,
+                                              pluq_dtype model_dtype,
+                                              std::span<const QuantizeTarget> layers) const;
   // The JSON of the output checkpoint's quantization_config.
-  boost::json::value quantization_config(std::string_view algorithm, const boost::json::value& options,
-                                         pluq_dtype model_dtype, std::span<const QuantizeTarget> quantized,
+  boost::json::value quantization_config(std::string_view algorithm,
+                                         const boost::json::value& options, pluq_dtype model_dtype,
+                                         std::span<const QuantizeTarget> quantized,
                                          std::span<const std::string> plain) const;
 
  private:

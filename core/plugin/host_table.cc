@@ -37,19 +37,24 @@ pluq_status& out_of_memory() {
 
 pluq_status* status_new(const pluq_host*, int32_t code, const char* text, size_t size) noexcept {
   try {
-    return new pluq_status{code, std::string(text == nullptr ? "" : text, text == nullptr ? 0 : size)};
+    return new pluq_status{code,
+                           std::string(text == nullptr ? "" : text, text == nullptr ? 0 : size)};
   } catch (...) {
     return &out_of_memory();
   }
 }
 int32_t status_code(const pluq_status* status) noexcept { return status->code; }
-pluq_str status_text(const pluq_status* status) noexcept { return {status->text.data(), status->text.size()}; }
+pluq_str status_text(const pluq_status* status) noexcept {
+  return {status->text.data(), status->text.size()};
+}
 void status_free(const pluq_host*, pluq_status* status) noexcept {
   if (status != &out_of_memory()) delete status;
 }
 
 void plugin_log(const pluq_host*, int32_t at, pluq_str text) noexcept {
-  const LogLevel l = at <= PLUQ_LOG_DEBUG ? LogLevel::kDebug : at == PLUQ_LOG_INFO ? LogLevel::kInfo : LogLevel::kWarning;
+  const LogLevel l = at <= PLUQ_LOG_DEBUG  ? LogLevel::kDebug
+                     : at == PLUQ_LOG_INFO ? LogLevel::kInfo
+                                           : LogLevel::kWarning;
   try {
     log_line(l, text_of(text));
   } catch (...) {  // a log line that cannot be printed is lost
@@ -58,20 +63,30 @@ void plugin_log(const pluq_host*, int32_t at, pluq_str text) noexcept {
 
 // ------------------------------------------------------------------ pluq.host.json/1
 
-const json::value& node(const pluq_json* cursor) { return *reinterpret_cast<const json::value*>(cursor); }
+const json::value& node(const pluq_json* cursor) {
+  return *reinterpret_cast<const json::value*>(cursor);
+}
 
 int32_t json_type(const pluq_json* cursor) noexcept {
   if (cursor == nullptr) return PLUQ_JSON_NULL;
   const json::value& v = node(cursor);
   switch (v.kind()) {
-    case json::kind::null: return PLUQ_JSON_NULL;
-    case json::kind::bool_: return PLUQ_JSON_BOOL;
-    case json::kind::int64: return PLUQ_JSON_INT;
-    case json::kind::uint64: return PLUQ_JSON_REAL;  // beyond int64
-    case json::kind::double_: return PLUQ_JSON_REAL;
-    case json::kind::string: return PLUQ_JSON_STRING;
-    case json::kind::array: return PLUQ_JSON_ARRAY;
-    case json::kind::object: return PLUQ_JSON_OBJECT;
+    case json::kind::null:
+      return PLUQ_JSON_NULL;
+    case json::kind::bool_:
+      return PLUQ_JSON_BOOL;
+    case json::kind::int64:
+      return PLUQ_JSON_INT;
+    case json::kind::uint64:
+      return PLUQ_JSON_REAL;  // beyond int64
+    case json::kind::double_:
+      return PLUQ_JSON_REAL;
+    case json::kind::string:
+      return PLUQ_JSON_STRING;
+    case json::kind::array:
+      return PLUQ_JSON_ARRAY;
+    case json::kind::object:
+      return PLUQ_JSON_OBJECT;
   }
   return PLUQ_JSON_NULL;
 }
@@ -87,10 +102,13 @@ const pluq_json* json_get(const pluq_json* cursor, pluq_str key) noexcept {
 const pluq_json* json_at(const pluq_json* cursor, size_t index) noexcept {
   if (cursor == nullptr || index >= json_size(cursor)) return nullptr;
   const json::value& v = node(cursor);
-  return json_cursor(v.is_array() ? &v.get_array()[index] : &(v.get_object().begin() + static_cast<ptrdiff_t>(index))->value());
+  return json_cursor(v.is_array()
+                         ? &v.get_array()[index]
+                         : &(v.get_object().begin() + static_cast<ptrdiff_t>(index))->value());
 }
 pluq_str json_key_at(const pluq_json* cursor, size_t index) noexcept {
-  if (cursor == nullptr || !node(cursor).is_object() || index >= json_size(cursor)) return {nullptr, 0};
+  if (cursor == nullptr || !node(cursor).is_object() || index >= json_size(cursor))
+    return {nullptr, 0};
   const auto key = (node(cursor).get_object().begin() + static_cast<ptrdiff_t>(index))->key();
   return {key.data(), key.size()};
 }
@@ -102,8 +120,10 @@ int64_t json_as_int(const pluq_json* cursor) noexcept {
   if (v.is_uint64()) return std::numeric_limits<int64_t>::max();
   if (!v.is_double()) return 0;
   const double d = v.get_double();
-  return d >= 9.2e18 ? std::numeric_limits<int64_t>::max()
-                     : d <= -9.2e18 ? std::numeric_limits<int64_t>::min() : d != d ? 0 : static_cast<int64_t>(d);
+  return d >= 9.2e18    ? std::numeric_limits<int64_t>::max()
+         : d <= -9.2e18 ? std::numeric_limits<int64_t>::min()
+         : d != d       ? 0
+                        : static_cast<int64_t>(d);
 }
 double json_as_real(const pluq_json* cursor) noexcept {
   return cursor != nullptr && node(cursor).is_number() ? node(cursor).to_number<double>() : 0;
@@ -114,8 +134,16 @@ pluq_str json_as_string(const pluq_json* cursor) noexcept {
   return {s.data(), s.size()};
 }
 
-const pluq_host_json json_service{sizeof(pluq_host_json), 0,           &json_type,   &json_size,    &json_get,
-                                  &json_at,               &json_key_at, &json_as_int, &json_as_real, &json_as_string};
+const pluq_host_json json_service{sizeof(pluq_host_json),
+                                  0,
+                                  &json_type,
+                                  &json_size,
+                                  &json_get,
+                                  &json_at,
+                                  &json_key_at,
+                                  &json_as_int,
+                                  &json_as_real,
+                                  &json_as_string};
 
 // ------------------------------------------------------------------ pluq.host.match/1
 
@@ -129,14 +157,22 @@ const PrefixRegex& compiled(std::string_view pattern) {
   return *cache.emplace(pattern, std::make_unique<PrefixRegex>(pattern)).first->second;
 }
 
-pluq_status* host_match(const pluq_host* host, int32_t kind, pluq_str pattern, pluq_str name, int32_t* matched) noexcept {
+pluq_status* host_match(const pluq_host* host, int32_t kind, pluq_str pattern, pluq_str name,
+                        int32_t* matched) noexcept {
   try {
     const std::string_view p = text_of(pattern), n = text_of(name);
     switch (kind) {
-      case PLUQ_MATCH_EXACT: *matched = p == n; return nullptr;
-      case PLUQ_MATCH_SUBSTRING: *matched = n.find(p) != std::string_view::npos; return nullptr;
-      case PLUQ_MATCH_PREFIX_REGEX: *matched = compiled(p).match(n); return nullptr;
-      default: break;
+      case PLUQ_MATCH_EXACT:
+        *matched = p == n;
+        return nullptr;
+      case PLUQ_MATCH_SUBSTRING:
+        *matched = n.find(p) != std::string_view::npos;
+        return nullptr;
+      case PLUQ_MATCH_PREFIX_REGEX:
+        *matched = compiled(p).match(n);
+        return nullptr;
+      default:
+        break;
     }
     const std::string text = fmt::format("match kind {} is not known", kind);
     return status_new(host, PLUQ_STATUS_UNSUPPORTED, text.data(), text.size());
@@ -168,9 +204,9 @@ void log_line(LogLevel at, std::string_view text) {
 }
 
 const pluq_host& host_table() {
-  static const pluq_host host{sizeof(pluq_host), PLUQ_ABI_MAJOR, PLUQ_ABI_MINOR, 0, str_of(kName), str_of(kVersion),
-                              &status_new,       &status_code,   &status_text,   &status_free,
-                              &plugin_log,       &get_extension};
+  static const pluq_host host{sizeof(pluq_host), PLUQ_ABI_MAJOR,   PLUQ_ABI_MINOR, 0,
+                              str_of(kName),     str_of(kVersion), &status_new,    &status_code,
+                              &status_text,      &status_free,     &plugin_log,    &get_extension};
   return host;
 }
 
@@ -180,7 +216,8 @@ void throw_if(pluq_status* status, std::string_view context) {
   const std::string text = take_text(status);
   const ErrorKind kind = code == PLUQ_STATUS_OUT_OF_MEMORY ? ErrorKind::kFailed
                          : code == PLUQ_STATUS_CANCELLED   ? ErrorKind::kInterrupted
-                         : code == PLUQ_STATUS_INVALID || code == PLUQ_STATUS_UNSUPPORTED || code == PLUQ_STATUS_NOT_FOUND
+                         : code == PLUQ_STATUS_INVALID || code == PLUQ_STATUS_UNSUPPORTED ||
+                                 code == PLUQ_STATUS_NOT_FOUND
                              ? ErrorKind::kInput
                              : ErrorKind::kPlugin;
   fail(kind, "{}: {}", context, printable(text, 2000));

@@ -15,7 +15,8 @@
 namespace pluq {
 namespace {
 
-constexpr size_t kProbeTensors = 200;  // headers of the first layers are enough to recognise a checkpoint
+constexpr size_t kProbeTensors =
+    200;  // headers of the first layers are enough to recognise a checkpoint
 constexpr uint64_t kMaxWorkspace = uint64_t{256} << 20;
 
 pluq_tensor make_tensor(const TensorView& view, std::string_view name, bool with_data) {
@@ -34,8 +35,8 @@ pluq_tensor make_tensor(const TensorView& view, std::string_view name, bool with
 std::string text(const std::vector<pluq_tensor>& tensors) {
   std::string out;
   for (const pluq_tensor& t : tensors) {
-    out += fmt::format("{}{} {} {}", out.empty() ? "" : ", ", text_of(t.name), dtype_name(t.dtype.id),
-                       shape_text({t.shape, t.rank}));
+    out += fmt::format("{}{} {} {}", out.empty() ? "" : ", ", text_of(t.name),
+                       dtype_name(t.dtype.id), shape_text({t.shape, t.rank}));
   }
   return out.empty() ? "none" : out;
 }
@@ -45,14 +46,18 @@ std::string quote(const boost::json::value& quantization) {
   if (!quantization.is_object()) return "the checkpoint has no quantization config";
   const boost::json::object& object = quantization.get_object();
   std::string out;
-  const auto add = [&](const boost::json::object& from, std::string_view key, const std::string& label) {
+  const auto add = [&](const boost::json::object& from, std::string_view key,
+                       const std::string& label) {
     const boost::json::value* value = from.if_contains(key);
     if (value != nullptr && value->is_string()) {
-      out += fmt::format("{}{} '{}'", out.empty() ? "" : ", ", label, printable(std::string_view(value->get_string())));
+      out += fmt::format("{}{} '{}'", out.empty() ? "" : ", ", label,
+                         printable(std::string_view(value->get_string())));
     }
   };
-  for (const char* key : {"quant_method", "format", "checkpoint_format", "version"}) add(object, key, key);
-  if (const boost::json::value* groups = object.if_contains("config_groups"); groups != nullptr && groups->is_object()) {
+  for (const char* key : {"quant_method", "format", "checkpoint_format", "version"})
+    add(object, key, key);
+  if (const boost::json::value* groups = object.if_contains("config_groups");
+      groups != nullptr && groups->is_object()) {
     for (const auto& [name, group] : groups->get_object()) {
       if (group.is_object()) add(group.get_object(), "format", printable(name) + ".format");
     }
@@ -61,7 +66,9 @@ std::string quote(const boost::json::value& quantization) {
 }
 
 // What nobody quantizes: a router chooses experts by small differences, an embedding is looked up.
-bool stays_plain(const LayerRequest& request) { return request.kind == "embedding" || request.kind == "router"; }
+bool stays_plain(const LayerRequest& request) {
+  return request.kind == "embedding" || request.kind == "router";
+}
 
 }  // namespace
 
@@ -83,7 +90,8 @@ LayerResolver::LayerResolver(const PluginHost& host, std::shared_ptr<const Check
     }
     Claimant claimant{format.get(), {}, probe.score, {}, {}};
     try {
-      claimant.config = format->create_config(container, options_.quantization, nullptr, options_.architecture);
+      claimant.config =
+          format->create_config(container, options_.quantization, nullptr, options_.architecture);
     } catch (const Error& e) {
       claimant.error = e.what();
     }
@@ -91,7 +99,8 @@ LayerResolver::LayerResolver(const PluginHost& host, std::shared_ptr<const Check
   }
 }
 
-LayerResolver::Claimant& LayerResolver::instance(const std::string& name, const std::string& where) {
+LayerResolver::Claimant& LayerResolver::instance(const std::string& name,
+                                                 const std::string& where) {
   for (const auto& made : instances_) {
     if (made->instance == name) return *made;
   }
@@ -102,22 +111,25 @@ LayerResolver::Claimant& LayerResolver::instance(const std::string& name, const 
     std::string names;
     for (const FormatInstance& f : options_.formats) names += f.name + ", ";
     for (const auto& f : host_.formats()) names += f->id() + ", ";
-    fail_input("{}: format '{}' is neither defined under formats nor a loaded plugin's; there are {}", where,
-               printable(name), names.empty() ? "none" : names.substr(0, names.size() - 2));
+    fail_input(
+        "{}: format '{}' is neither defined under formats nor a loaded plugin's; there are {}",
+        where, printable(name), names.empty() ? "none" : names.substr(0, names.size() - 2));
   }
   const FormatHandle& format = host_.at(named ? it->type : name);
-  const boost::json::value options = named ? format.check_options(it->options, it->where) : boost::json::value();
+  const boost::json::value options =
+      named ? format.check_options(it->options, it->where) : boost::json::value();
   auto made = std::make_unique<Claimant>();
   made->format = &format;
   made->score = 1000;
   made->instance = name;
-  made->config = format.create_config(checkpoint_->is_gguf() ? "gguf" : "safetensors", options_.quantization, options,
-                                      options_.architecture);
+  made->config = format.create_config(checkpoint_->is_gguf() ? "gguf" : "safetensors",
+                                      options_.quantization, options, options_.architecture);
   instances_.push_back(std::move(made));
   return *instances_.back();
 }
 
-std::vector<pluq_tensor> LayerResolver::tensors_of(const LayerRequest& request, ResolvedLayer* out) const {
+std::vector<pluq_tensor> LayerResolver::tensors_of(const LayerRequest& request,
+                                                   ResolvedLayer* out) const {
   std::vector<pluq_tensor> found;
   const std::string prefix = request.name + ".";
   for (const TensorView* view : checkpoint_->with_prefix(prefix)) {
@@ -129,8 +141,10 @@ std::vector<pluq_tensor> LayerResolver::tensors_of(const LayerRequest& request, 
   return found;
 }
 
-pluq_layer_desc LayerResolver::describe(const LayerRequest& request, const std::vector<pluq_tensor>& tensors) const {
-  pluq_layer_desc d = whole_layer(request.name, request.kind, request.in_features, request.out_features, tensors);
+pluq_layer_desc LayerResolver::describe(const LayerRequest& request,
+                                        const std::vector<pluq_tensor>& tensors) const {
+  pluq_layer_desc d =
+      whole_layer(request.name, request.kind, request.in_features, request.out_features, tensors);
   d.compute = options_.compute;
   d.activations = options_.activations;
   d.has_bias = request.has_bias;
@@ -145,22 +159,29 @@ pluq_layer_desc LayerResolver::describe(const LayerRequest& request, const std::
 }
 
 // Checks what the method declares against what the file holds, and keeps the declared tensors.
-void LayerResolver::bind(const LayerRequest& request, std::vector<pluq_tensor> found, ResolvedLayer* out) {
+void LayerResolver::bind(const LayerRequest& request, std::vector<pluq_tensor> found,
+                         ResolvedLayer* out) {
   out->specs = out->method.create_weights();
-  const std::string who = fmt::format("{}: layer {} (format '{}')", checkpoint_->path(), request.name, out->method.format());
+  const std::string who = fmt::format("{}: layer {} (format '{}')", checkpoint_->path(),
+                                      request.name, out->method.format());
   for (const WeightSpecInfo& spec : out->specs) {
-    const auto it = std::find_if(found.begin(), found.end(), [&](const pluq_tensor& t) { return text_of(t.name) == spec.suffix; });
+    const auto it = std::find_if(found.begin(), found.end(), [&](const pluq_tensor& t) {
+      return text_of(t.name) == spec.suffix;
+    });
     if (it == found.end()) {
       if (spec.optional) continue;
-      fail_input("{}: tensor '{}.{}' is missing; the file holds {}", who, request.name, spec.suffix, text(found));
+      fail_input("{}: tensor '{}.{}' is missing; the file holds {}", who, request.name, spec.suffix,
+                 text(found));
     }
     if (it->dtype.id != spec.dtype.id) {
-      fail_input("{}: tensor '{}' is {}, expected {}", who, spec.suffix, dtype_name(it->dtype.id), dtype_name(spec.dtype.id));
+      fail_input("{}: tensor '{}' is {}, expected {}", who, spec.suffix, dtype_name(it->dtype.id),
+                 dtype_name(spec.dtype.id));
     }
     const std::span<const int64_t> shape(it->shape, it->rank);
     if (!std::equal(shape.begin(), shape.end(), spec.shape.begin(), spec.shape.end())) {
-      fail_input("{}: tensor '{}' has shape {}, expected {} for in_features {} and out_features {}", who, spec.suffix,
-                 shape_text(shape), shape_text(spec.shape), request.in_features, request.out_features);
+      fail_input("{}: tensor '{}' has shape {}, expected {} for in_features {} and out_features {}",
+                 who, spec.suffix, shape_text(shape), shape_text(spec.shape), request.in_features,
+                 request.out_features);
     }
     out->tensors.push_back(*it);
     used_.insert(request.name + "." + spec.suffix);
@@ -174,10 +195,13 @@ ResolvedLayer LayerResolver::resolve(const LayerRequest& request) {
     fail_input("{}: layer {} has no tensors in the checkpoint", checkpoint_->path(), request.name);
   }
   const pluq_layer_desc desc = describe(request, found);
-  const bool plain = found.size() == 1 && text_of(found[0].name) == "weight" && is_plain_float(found[0].dtype.id);
+  const bool plain =
+      found.size() == 1 && text_of(found[0].name) == "weight" && is_plain_float(found[0].dtype.id);
 
   for (const LayerRule& rule : options_.rules) {
-    if (!rule.pattern.match(request.name) && (request.alias.empty() || !rule.pattern.match(request.alias))) continue;
+    if (!rule.pattern.match(request.name) &&
+        (request.alias.empty() || !rule.pattern.match(request.alias)))
+      continue;
     Claimant& claimant = instance(rule.format, rule.where);
     out.decided_by = fmt::format("{}: {} -> {}", rule.where, rule.pattern.text(), rule.format);
     MethodChoice choice = claimant.config.get_quant_method(desc, options_.device);
@@ -190,16 +214,19 @@ ResolvedLayer LayerResolver::resolve(const LayerRequest& request) {
       out.quantize_with = claimant.format;
       const auto it = std::find_if(options_.formats.begin(), options_.formats.end(),
                                    [&](const FormatInstance& f) { return f.name == rule.format; });
-      if (it != options_.formats.end()) out.quantize_options = claimant.format->check_options(it->options, it->where);
+      if (it != options_.formats.end())
+        out.quantize_options = claimant.format->check_options(it->options, it->where);
       out.tensors = std::move(found);
       used_.insert(request.name + ".weight");
       out.reason = "quantized while loading, round to nearest";
       return out;
     }
-    // A wildcard rule meant for the linears does not take embedding and routers away from the plain formats.
+    // A wildcard rule meant for the linears does not take embedding and routers away from the plain
+    // formats.
     if (stays_plain(request)) break;
-    fail_input("{}: layer {} cannot be served by format '{}': {}; its tensors are {}", rule.where, request.name,
-               rule.format, choice.reason.empty() ? "it declines" : choice.reason, text(found));
+    fail_input("{}: layer {} cannot be served by format '{}': {}; its tensors are {}", rule.where,
+               request.name, rule.format, choice.reason.empty() ? "it declines" : choice.reason,
+               text(found));
   }
 
   std::vector<std::string> answers;
@@ -215,8 +242,11 @@ ResolvedLayer LayerResolver::resolve(const LayerRequest& request) {
     MethodChoice choice = claimant.config.get_quant_method(desc, options_.device);
     if (choice.verdict == PLUQ_VERDICT_USE) {
       if (winner != nullptr && choice.score == best.score) {
-        fail_input("{}: layer {} is claimed by formats '{}' and '{}' with the same score {}; choose one with a layer rule",
-                   checkpoint_->path(), request.name, winner->format->id(), claimant.format->id(), choice.score);
+        fail_input(
+            "{}: layer {} is claimed by formats '{}' and '{}' with the same score {}; choose one "
+            "with a layer rule",
+            checkpoint_->path(), request.name, winner->format->id(), claimant.format->id(),
+            choice.score);
       }
       if (winner == nullptr || choice.score > best.score) {
         best = std::move(choice);
@@ -229,27 +259,33 @@ ResolvedLayer LayerResolver::resolve(const LayerRequest& request) {
       answers.push_back(fmt::format("{}: {}", claimant.format->id(), choice.reason));
     }
   }
-  // A format that knows the layer but cannot serve it is the answer, unless a more specific one can.
+  // A format that knows the layer but cannot serve it is the answer, unless a more specific one
+  // can.
   if (winner == nullptr && !unsupported.empty()) {
     fail_input("{}: layer {} cannot be served: {}", checkpoint_->path(), request.name, unsupported);
   }
   if (winner == nullptr) nobody(request, found, answers);
   out.method = std::move(best.method);
-  out.decided_by = options_.quantization.is_null() ? "the tensors in the file"
-                                                   : options_.quantization_source + " and the tensors in the file";
+  out.decided_by = options_.quantization.is_null()
+                       ? "the tensors in the file"
+                       : options_.quantization_source + " and the tensors in the file";
   bind(request, std::move(found), &out);
   return out;
 }
 
-ResolvedLayer LayerResolver::resolve_quantized(const LayerRequest& request, const FormatHandle& format,
-                                               const boost::json::value& quantization, std::vector<pluq_tensor> tensors,
+ResolvedLayer LayerResolver::resolve_quantized(const LayerRequest& request,
+                                               const FormatHandle& format,
+                                               const boost::json::value& quantization,
+                                               std::vector<pluq_tensor> tensors,
                                                const std::string& decided_by) {
-  kept_.push_back(format.create_config("safetensors", quantization, nullptr, options_.architecture));
+  kept_.push_back(
+      format.create_config("safetensors", quantization, nullptr, options_.architecture));
   const FormatConfig& config = kept_.back();
   const pluq_layer_desc desc = describe(request, tensors);
   MethodChoice choice = config.get_quant_method(desc, options_.device);
   if (choice.verdict != PLUQ_VERDICT_USE) {
-    fail_plugin("format '{}' does not take layer {} that it has just quantized: {}", format.id(), request.name, choice.reason);
+    fail_plugin("format '{}' does not take layer {} that it has just quantized: {}", format.id(),
+                request.name, choice.reason);
   }
   ResolvedLayer out;
   out.method = std::move(choice.method);
@@ -266,10 +302,13 @@ void LayerResolver::nobody(const LayerRequest& request, const std::vector<pluq_t
   for (const PluginReport& r : host_.reports()) {
     if (!r.loaded) all.push_back(fmt::format("{} was refused: {}", r.path, r.reason));
   }
-  fail_plugin("{}: no loaded plugin can serve layer {}: {}; the layer's tensors are {}; plugins were searched in {}; {}",
-              checkpoint_->path(), request.name, quote(options_.quantization), text(tensors),
-              host_.searched().empty() ? "no directory" : fmt::format("{}", fmt::join(host_.searched(), ", ")),
-              all.empty() ? "no plugin was found" : fmt::format("{}", fmt::join(all, "; ")));
+  fail_plugin(
+      "{}: no loaded plugin can serve layer {}: {}; the layer's tensors are {}; plugins were "
+      "searched in {}; {}",
+      checkpoint_->path(), request.name, quote(options_.quantization), text(tensors),
+      host_.searched().empty() ? "no directory"
+                               : fmt::format("{}", fmt::join(host_.searched(), ", ")),
+      all.empty() ? "no plugin was found" : fmt::format("{}", fmt::join(all, "; ")));
 }
 
 }  // namespace pluq

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Decides for each layer of a checkpoint which format serves it. The checkpoint's own claimants are asked layer by
-// layer and the highest score wins; rules of the configuration go first. The tensors in the file are the truth.
+// Decides for each layer of a checkpoint which format serves it. The checkpoint's own claimants are
+// asked layer by layer and the highest score wins; rules of the configuration go first. The tensors
+// in the file are the truth.
 #pragma once
 
 #include <boost/json/value.hpp>
@@ -45,23 +46,26 @@ struct ResolverOptions {
 };
 
 struct LayerRequest {
-  std::string name;        // checkpoint name, the prefix of its tensors
-  std::string alias;       // another name that rules may use (lm_head of tied embeddings), or empty
+  std::string name;   // checkpoint name, the prefix of its tensors
+  std::string alias;  // another name that rules may use (lm_head of tied embeddings), or empty
   std::string kind = "linear";  // linear, lm_head, embedding, expert, router
   std::string module_class = "Linear";
   int64_t in_features = 0, out_features = 0;
   bool has_bias = false;
-  std::vector<int64_t> output_parts;  // rows of each part of a tensor fused on disk (q, k, v), or empty
+  std::vector<int64_t>
+      output_parts;  // rows of each part of a tensor fused on disk (q, k, v), or empty
 };
 
 // How a layer is to be served.
 struct ResolvedLayer {
-  Method method;                       // empty when quantize_with is set
-  std::vector<WeightSpecInfo> specs;   // of the method
-  std::vector<pluq_tensor> tensors;    // bound and checked; views of the checkpoint, suffixes owned by `suffixes`
+  Method method;                      // empty when quantize_with is set
+  std::vector<WeightSpecInfo> specs;  // of the method
+  std::vector<pluq_tensor>
+      tensors;  // bound and checked; views of the checkpoint, suffixes owned by `suffixes`
   std::vector<std::shared_ptr<std::string>> suffixes;
-  std::string decided_by;              // "quantization_config of config.json" or "run.yaml:12:3: lm_head -> dense"
-  std::string reason;                  // further words, may be empty
+  std::string
+      decided_by;      // "quantization_config of config.json" or "run.yaml:12:3: lm_head -> dense"
+  std::string reason;  // further words, may be empty
   // A rule asks for this format and the file holds plain floats: quantize while loading.
   const FormatHandle* quantize_with = nullptr;
   boost::json::value quantize_options;
@@ -70,14 +74,16 @@ struct ResolvedLayer {
 class LayerResolver {
  public:
   // Probes all formats. The host must outlive the resolver, and the resolver the methods it gives.
-  LayerResolver(const PluginHost& host, std::shared_ptr<const Checkpoint> checkpoint, ResolverOptions options);
+  LayerResolver(const PluginHost& host, std::shared_ptr<const Checkpoint> checkpoint,
+                ResolverOptions options);
 
-  // Throws Error(kInput or kPlugin) naming layer, formats and tensors when nobody can serve the layer.
+  // Throws Error(kInput or kPlugin) naming layer, formats and tensors when nobody can serve the
+  // layer.
   ResolvedLayer resolve(const LayerRequest& request);
   // Asks one format, with given tensors, for a layer that was quantized while loading.
   ResolvedLayer resolve_quantized(const LayerRequest& request, const FormatHandle& format,
-                                  const boost::json::value& quantization, std::vector<pluq_tensor> tensors,
-                                  const std::string& decided_by);
+                                  const boost::json::value& quantization,
+                                  std::vector<pluq_tensor> tensors, const std::string& decided_by);
 
   // Names of checkpoint tensors that resolved layers use.
   const std::set<std::string>& used() const { return used_; }
@@ -93,7 +99,8 @@ class LayerResolver {
   };
   Claimant& instance(const std::string& name, const std::string& where);
   std::vector<pluq_tensor> tensors_of(const LayerRequest& request, ResolvedLayer* out) const;
-  pluq_layer_desc describe(const LayerRequest& request, const std::vector<pluq_tensor>& tensors) const;
+  pluq_layer_desc describe(const LayerRequest& request,
+                           const std::vector<pluq_tensor>& tensors) const;
   void bind(const LayerRequest& request, std::vector<pluq_tensor> found, ResolvedLayer* out);
   [[noreturn]] void nobody(const LayerRequest& request, const std::vector<pluq_tensor>& tensors,
                            const std::vector<std::string>& answers) const;
@@ -104,7 +111,8 @@ class LayerResolver {
   std::vector<Claimant> claimants_;
   std::vector<std::unique_ptr<Claimant>> instances_;
   std::deque<FormatConfig> kept_;  // of layers quantized while loading
-  std::vector<std::string> declined_;  // "gptq: no quantization config" of every format that claims nothing
+  std::vector<std::string>
+      declined_;  // "gptq: no quantization config" of every format that claims nothing
   std::set<std::string> used_;
 };
 

@@ -45,7 +45,8 @@ std::map<std::string, std::string> read_allow_list(const std::string& path) {
     ++line;
     if (entry.empty() || entry[0] == '#') continue;
     if (entry.size() < 64 || entry.find_first_not_of("0123456789abcdef") < 64) {
-      fail_input("{}:{}: '{}' is not a line of sha256sum (64 hex digits and a name)", path, line, printable(entry, 80));
+      fail_input("{}:{}: '{}' is not a line of sha256sum (64 hex digits and a name)", path, line,
+                 printable(entry, 80));
     }
     allowed[entry.substr(0, 64)] = entry.substr(std::min<size_t>(66, entry.size()));
   }
@@ -59,19 +60,23 @@ std::string writable_by_others(const struct stat& st, bool sticky) {
   return {};
 }
 
-// Why others than the owner could change what is in here, or empty. Sticky directories protect their entries.
+// Why others than the owner could change what is in here, or empty. Sticky directories protect
+// their entries.
 std::string writable_by_others(const fs::path& path) {
   for (fs::path at = path; !at.empty(); at = at.parent_path()) {
     struct stat st {};
-    if (::stat(at.c_str(), &st) != 0) return fmt::format("{}: {}", at.string(), std::strerror(errno));
+    if (::stat(at.c_str(), &st) != 0)
+      return fmt::format("{}: {}", at.string(), std::strerror(errno));
     const bool sticky = S_ISDIR(st.st_mode) && (st.st_mode & S_ISVTX) != 0 && at != path;
-    if (const std::string why = writable_by_others(st, sticky); !why.empty()) return fmt::format("{} {}", at.string(), why);
+    if (const std::string why = writable_by_others(st, sticky); !why.empty())
+      return fmt::format("{} {}", at.string(), why);
     if (at == at.root_path()) break;
   }
   return {};
 }
 
-// The bytes of a plugin in a sealed memory file: what is hashed, screened and tried is what is mapped.
+// The bytes of a plugin in a sealed memory file: what is hashed, screened and tried is what is
+// mapped.
 struct SealedFile {
   SealedFile() = default;
   SealedFile(SealedFile&& o) noexcept : fd(std::exchange(o.fd, -1)), map(std::move(o.map)) {}
@@ -84,15 +89,18 @@ struct SealedFile {
   std::shared_ptr<const MappedFile> map;
 };
 
-// The file's owner and mode are those of the descriptor that is read, whatever its name points to by then.
+// The file's owner and mode are those of the descriptor that is read, whatever its name points to
+// by then.
 std::string read_checked(const std::string& path) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
   if (fd < 0) fail_plugin("cannot be opened: {}", std::strerror(errno));
-  const std::unique_ptr<const int, void (*)(const int*)> closer(&fd, [](const int* f) { ::close(*f); });
+  const std::unique_ptr<const int, void (*)(const int*)> closer(&fd,
+                                                                [](const int* f) { ::close(*f); });
   struct stat st {};
   if (::fstat(fd, &st) != 0) fail_plugin("cannot be looked at: {}", std::strerror(errno));
   if (!S_ISREG(st.st_mode)) fail_plugin("is not a regular file");
-  if (const std::string why = writable_by_others(st, false); !why.empty()) fail_plugin("{} {}", path, why);
+  if (const std::string why = writable_by_others(st, false); !why.empty())
+    fail_plugin("{} {}", path, why);
   return read_file(fmt::format("/proc/self/fd/{}", fd), kMaxPluginBytes);
 }
 
@@ -144,20 +152,24 @@ std::string field(const char (&chars)[N]) {
 
 // Loads for the life of the process and calls the entry. Returns the formats it registered.
 std::vector<pluq_format> load(SealedFile& file, const ElfFacts& facts) {
-  // Never destroyed, on purpose: plugins stay mapped until the process ends, and so does the descriptor, since the
-  // dynamic loader knows libraries by path and a reused number would name the wrong one.
+  // Never destroyed, on purpose: plugins stay mapped until the process ends, and so does the
+  // descriptor, since the dynamic loader knows libraries by path and a reused number would name the
+  // wrong one.
   static auto& pinned = *new std::vector<std::unique_ptr<boost::dll::shared_library>>();
-  boost::dll::shared_library* library = pinned.emplace_back(std::make_unique<boost::dll::shared_library>()).get();
+  boost::dll::shared_library* library =
+      pinned.emplace_back(std::make_unique<boost::dll::shared_library>()).get();
   boost::system::error_code ec;
-  library->load(file.path(), ec, boost::dll::load_mode::rtld_now | boost::dll::load_mode::rtld_local);
+  library->load(file.path(), ec,
+                boost::dll::load_mode::rtld_now | boost::dll::load_mode::rtld_local);
   if (!ec) file.fd = -1;  // stays open
   if (ec) fail_plugin("cannot be loaded: {}", printable(ec.message(), 300));
   if (!library->has(PLUQ_ENTRY_SYMBOL)) fail_plugin("does not export {}", PLUQ_ENTRY_SYMBOL);
-  const pluq_plugin_entry_fn entry = &library->get<std::remove_pointer_t<pluq_plugin_entry_fn>>(PLUQ_ENTRY_SYMBOL);
+  const pluq_plugin_entry_fn entry =
+      &library->get<std::remove_pointer_t<pluq_plugin_entry_fn>>(PLUQ_ENTRY_SYMBOL);
 
   pluq_registrar registrar;
-  pluq_handshake handshake{sizeof(pluq_handshake), PLUQ_ABI_MAJOR, PLUQ_ABI_MINOR, PLUQ_ABI_MINOR, &registrar,
-                           &register_format};
+  pluq_handshake handshake{sizeof(pluq_handshake), PLUQ_ABI_MAJOR, PLUQ_ABI_MINOR,
+                           PLUQ_ABI_MINOR,         &registrar,     &register_format};
   pluq_plugin_info info{};
   info.struct_size = sizeof info;
   pluq_status* status = nullptr;
@@ -167,12 +179,14 @@ std::vector<pluq_format> load(SealedFile& file, const ElfFacts& facts) {
     fail_plugin("its entry threw an exception");
   }
   if (status != nullptr) fail_plugin("its entry failed: {}", printable(take_text(status), 500));
-  if (info.abi_major != PLUQ_ABI_MAJOR || info.min_minor > PLUQ_ABI_MINOR || info.max_minor < info.min_minor ||
+  if (info.abi_major != PLUQ_ABI_MAJOR || info.min_minor > PLUQ_ABI_MINOR ||
+      info.max_minor < info.min_minor ||
       (PLUQ_ABI_MAJOR == 0 && info.max_minor != PLUQ_ABI_MINOR)) {
-    fail_plugin("its entry speaks plugin ABI {}.{} to {}.{}, this host {}.{}", info.abi_major, info.min_minor,
-                info.abi_major, info.max_minor, PLUQ_ABI_MAJOR, PLUQ_ABI_MINOR);
+    fail_plugin("its entry speaks plugin ABI {}.{} to {}.{}, this host {}.{}", info.abi_major,
+                info.min_minor, info.abi_major, info.max_minor, PLUQ_ABI_MAJOR, PLUQ_ABI_MINOR);
   }
-  if (info.manifest == nullptr || std::memcmp(info.manifest, &facts.manifest, sizeof facts.manifest) != 0) {
+  if (info.manifest == nullptr ||
+      std::memcmp(info.manifest, &facts.manifest, sizeof facts.manifest) != 0) {
     fail_plugin("its entry returns another manifest than its file carries");
   }
   if (registrar.formats.empty()) fail_plugin("registers no format");
@@ -180,7 +194,8 @@ std::vector<pluq_format> load(SealedFile& file, const ElfFacts& facts) {
 }
 
 // The same bytes are loaded once per process, whoever asks and under whatever name.
-std::vector<pluq_format> load_once(SealedFile& file, const ElfFacts& facts, const std::string& hash) {
+std::vector<pluq_format> load_once(SealedFile& file, const ElfFacts& facts,
+                                   const std::string& hash) {
   static std::mutex& mutex = *new std::mutex;
   static auto& loaded = *new std::map<std::string, std::vector<pluq_format>>();
   const std::lock_guard lock(mutex);
@@ -220,7 +235,9 @@ std::vector<std::string> plugin_search_path(const PluginOptions& options) {
   if (const char* variable = std::getenv("PLUQ_PLUGIN_PATH"); variable != nullptr) {
     for (const std::string& directory : split(variable, ':')) {
       if (directory[0] != '/') {
-        fail_plugin("PLUQ_PLUGIN_PATH: '{}' is not absolute; the current directory is never searched", printable(directory));
+        fail_plugin(
+            "PLUQ_PLUGIN_PATH: '{}' is not absolute; the current directory is never searched",
+            printable(directory));
       }
       out.push_back(directory);
     }
@@ -234,7 +251,8 @@ PluginHost::PluginHost(const PluginOptions& options) {
   for (const std::string& directory : plugin_search_path(options)) {
     std::error_code ec;
     const fs::path real = fs::canonical(directory, ec);
-    if (ec || !fs::is_directory(real)) fail_plugin("plugin directory '{}' does not exist", printable(directory));
+    if (ec || !fs::is_directory(real))
+      fail_plugin("plugin directory '{}' does not exist", printable(directory));
     if (std::find(searched_.begin(), searched_.end(), real.string()) != searched_.end()) continue;
     if (const std::string why = writable_by_others(real); !why.empty()) {
       fail_plugin("plugin directory '{}' is not used: {}", real.string(), why);
@@ -260,14 +278,17 @@ void PluginHost::consider(const std::string& path, const PluginOptions& options,
     report.sha256 = sha256_hex(file.map->bytes());
     // Two names of one file, or the same file in two directories, are one plugin.
     for (const PluginReport& other : reports_) {
-      if (other.sha256 == report.sha256 && other.loaded) fail_plugin("is the same file as {}", other.path);
+      if (other.sha256 == report.sha256 && other.loaded)
+        fail_plugin("is the same file as {}", other.path);
     }
     if (!options.allow_list.empty() && !allowed.contains(report.sha256)) {
       fail_plugin("its SHA-256 {} is not in {}", report.sha256, options.allow_list);
     }
     const bool own = is_own(real);
     if ((options.strict || strict_by_environment()) && !own && !allowed.contains(report.sha256)) {
-      fail_plugin("strict mode: it is neither of this program's install tree nor, as {}, on an allow list", report.sha256);
+      fail_plugin(
+          "strict mode: it is neither of this program's install tree nor, as {}, on an allow list",
+          report.sha256);
     }
     const ElfFacts facts = read_elf(file.map->bytes());
     report.id = field(facts.manifest.id);
@@ -276,7 +297,8 @@ void PluginHost::consider(const std::string& path, const PluginOptions& options,
     report.formats = split(field(facts.manifest.formats), ',');
     if (const std::string why = refusal(facts); !why.empty()) fail_plugin("{}", why);
     if (!own && options.trial) {
-      if (const std::string why = options.trial(file.path(), report.sha256, facts); !why.empty()) fail_plugin("failed its trial: {}", why);
+      if (const std::string why = options.trial(file.path(), report.sha256, facts); !why.empty())
+        fail_plugin("failed its trial: {}", why);
     }
     std::vector<std::unique_ptr<FormatHandle>> formats;
     std::vector<std::string> ids;
@@ -285,7 +307,8 @@ void PluginHost::consider(const std::string& path, const PluginOptions& options,
       ids.push_back(formats.back()->id());
     }
     if (ids != report.formats) {
-      fail_plugin("registers formats {}, its manifest names {}", fmt::join(ids, ","), fmt::join(report.formats, ","));
+      fail_plugin("registers formats {}, its manifest names {}", fmt::join(ids, ","),
+                  fmt::join(report.formats, ","));
     }
     report.loaded = true;
     adopt(std::move(formats), &report, options);
@@ -295,23 +318,26 @@ void PluginHost::consider(const std::string& path, const PluginOptions& options,
   } catch (const fs::filesystem_error& e) {
     report.reason = e.what();
   }
-  log_line(LogLevel::kDebug, report.loaded ? fmt::format("plugin {}: loaded", path)
-                                           : fmt::format("plugin {}: refused: {}", path, report.reason));
+  log_line(LogLevel::kDebug, report.loaded
+                                 ? fmt::format("plugin {}: loaded", path)
+                                 : fmt::format("plugin {}: refused: {}", path, report.reason));
   reports_.push_back(std::move(report));
 }
 
 void PluginHost::adopt(std::vector<std::unique_ptr<FormatHandle>> formats, PluginReport* report,
                        const PluginOptions& options) {
   for (auto& format : formats) {
-    const auto other = std::find_if(formats_.begin(), formats_.end(), [&](const auto& f) { return f->id() == format->id(); });
+    const auto other = std::find_if(formats_.begin(), formats_.end(),
+                                    [&](const auto& f) { return f->id() == format->id(); });
     if (other == formats_.end()) {
       formats_.push_back(std::move(format));
       continue;
     }
     const auto winner = options.prefer.find(format->id());
     if (winner == options.prefer.end()) {
-      fail_plugin("format '{}' is in two plugins, {} and {}; name the one to use under plugins.prefer", format->id(),
-                  (*other)->plugin_path(), report->path);
+      fail_plugin(
+          "format '{}' is in two plugins, {} and {}; name the one to use under plugins.prefer",
+          format->id(), (*other)->plugin_path(), report->path);
     }
     std::error_code ec;
     if (fs::equivalent(winner->second, report->path, ec)) *other = std::move(format);
@@ -335,7 +361,8 @@ const FormatHandle& PluginHost::at(std::string_view id) const {
   }
   fail_plugin("no plugin has format '{}'; there are {}; searched {}{}", printable(id),
               ids.empty() ? "none" : fmt::format("{}", fmt::join(ids, ", ")),
-              searched_.empty() ? "no directory" : fmt::format("{}", fmt::join(searched_, ", ")), refused);
+              searched_.empty() ? "no directory" : fmt::format("{}", fmt::join(searched_, ", ")),
+              refused);
 }
 
 }  // namespace pluq

@@ -25,18 +25,22 @@ struct PluginOptions {
   std::vector<std::string> directories;  // absolute; from YAML and --plugins, searched first
   bool search_defaults = true;           // PLUQ_PLUGIN_PATH and the install tree
   std::string allow_list;                // file in sha256sum format, or empty
-  std::map<std::string, std::string> prefer;  // format id -> plugin path that wins when several have it
-  // Called for a plugin that is not of the program's own install tree, before any of its code runs here: the reason why it
-  // must not be loaded, or empty. `path` opens the very bytes that would be mapped. Empty: no trial.
-  std::function<std::string(const std::string& path, const std::string& sha256, const ElfFacts& facts)> trial;
+  std::map<std::string, std::string>
+      prefer;  // format id -> plugin path that wins when several have it
+  // Called for a plugin that is not of the program's own install tree, before any of its code runs
+  // here: the reason why it must not be loaded, or empty. `path` opens the very bytes that would be
+  // mapped. Empty: no trial.
+  std::function<std::string(const std::string& path, const std::string& sha256,
+                            const ElfFacts& facts)>
+      trial;
   // Only plugins of the install tree and of the allow list; also by PLUQ_PLUGIN_STRICT=1.
   bool strict = false;
 };
 
 class PluginHost {
  public:
-  // Looks at every *.so of every directory. A candidate that is refused is only reported; a directory that may not be
-  // used and two plugins with one format id are an Error(kPlugin).
+  // Looks at every *.so of every directory. A candidate that is refused is only reported; a
+  // directory that may not be used and two plugins with one format id are an Error(kPlugin).
   explicit PluginHost(const PluginOptions& options);
   PluginHost(const PluginHost&) = delete;
   PluginHost& operator=(const PluginHost&) = delete;
@@ -49,8 +53,10 @@ class PluginHost {
   const FormatHandle& at(std::string_view id) const;
 
  private:
-  void consider(const std::string& path, const PluginOptions& options, const std::map<std::string, std::string>& allowed);
-  void adopt(std::vector<std::unique_ptr<FormatHandle>> formats, PluginReport* report, const PluginOptions& options);
+  void consider(const std::string& path, const PluginOptions& options,
+                const std::map<std::string, std::string>& allowed);
+  void adopt(std::vector<std::unique_ptr<FormatHandle>> formats, PluginReport* report,
+             const PluginOptions& options);
 
   std::vector<PluginReport> reports_;
   std::vector<std::string> searched_;

@@ -24,7 +24,8 @@ namespace json = boost::json;
 
 class Import {
  public:
-  explicit Import(const ImportOptions& options) : options_(options), file_(GgufFile::open(options.input)) {}
+  explicit Import(const ImportOptions& options)
+      : options_(options), file_(GgufFile::open(options.input)) {}
 
   ImportReport run() {
     GgufModel model = describe_gguf(*file_);
@@ -33,7 +34,8 @@ class Import {
     const json::value tokenizer = tokenizer_json_from_gguf(vocabulary, options_.input);
 
     ModelWriter writer(options_.output, options_.input);
-    for (const GgufTensor& s : model.tensors) writer.declare(s.name, dtype_by_id(options_.dtype_id), s.view->shape);
+    for (const GgufTensor& s : model.tensors)
+      writer.declare(s.name, dtype_by_id(options_.dtype_id), s.view->shape);
     writer.open();
     Progress progress("importing", static_cast<int64_t>(model.tensors.size()), options_.quiet);
     for (const GgufTensor& s : model.tensors) {
@@ -45,8 +47,10 @@ class Import {
     }
     writer.add_file("tokenizer.json", json::serialize(tokenizer) + "\n");
     writer.add_file("tokenizer_config.json", json::serialize(tokenizer_config(vocabulary)) + "\n");
-    if (!vocabulary.chat_template.empty()) writer.add_file("chat_template.jinja", vocabulary.chat_template);
-    writer.add_file("generation_config.json", json::serialize(generation_config(vocabulary)) + "\n");
+    if (!vocabulary.chat_template.empty())
+      writer.add_file("chat_template.jinja", vocabulary.chat_template);
+    writer.add_file("generation_config.json",
+                    json::serialize(generation_config(vocabulary)) + "\n");
     writer.add_file("config.json", json::serialize(model.config) + "\n");
     const uint64_t bytes = writer.total_bytes();
     writer.finish();
@@ -55,7 +59,9 @@ class Import {
 
  private:
   const char* dtype_text() const {
-    return options_.dtype_id == PLUQ_DTYPE_F32 ? "float32" : options_.dtype_id == PLUQ_DTYPE_F16 ? "float16" : "bfloat16";
+    return options_.dtype_id == PLUQ_DTYPE_F32   ? "float32"
+           : options_.dtype_id == PLUQ_DTYPE_F16 ? "float16"
+                                                 : "bfloat16";
   }
 
   void convert(const GgufTensor& s, ModelWriter& writer) const {
@@ -75,11 +81,15 @@ class Import {
     std::vector<std::byte> bytes(width);
     for (int64_t n = 0; n < rows; ++n) {
       const int64_t from = vector ? 0 : gguf_source_row(n, rows, s.heads);
-      if (!gguf::dequantize_row(type, v.data.data() + static_cast<size_t>(from) * row_bytes, values.data(), k)) {
-        fail_input("{}: tensor '{}' of type {} cannot be decoded", options_.input, v.name, dtype_name(v.dtype.id));
+      if (!gguf::dequantize_row(type, v.data.data() + static_cast<size_t>(from) * row_bytes,
+                                values.data(), k)) {
+        fail_input("{}: tensor '{}' of type {} cannot be decoded", options_.input, v.name,
+                   dtype_name(v.dtype.id));
       }
       if (vector && s.heads > 0) {
-        for (int64_t i = 0; i < k; ++i) ordered[static_cast<size_t>(i)] = values[static_cast<size_t>(gguf_source_row(i, k, s.heads))];
+        for (int64_t i = 0; i < k; ++i)
+          ordered[static_cast<size_t>(i)] =
+              values[static_cast<size_t>(gguf_source_row(i, k, s.heads))];
         values = ordered;
       }
       from_f32(options_.dtype_id, values, bytes.data());
@@ -90,7 +100,8 @@ class Import {
   static json::object tokenizer_config(const GgufVocabulary& v) {
     json::object out{{"tokenizer_class", "PreTrainedTokenizerFast"}};
     const auto token = [&](const char* name, const std::optional<int32_t>& id) {
-      if (id && *id >= 0 && static_cast<size_t>(*id) < v.tokens.size()) out[name] = v.tokens[static_cast<size_t>(*id)];
+      if (id && *id >= 0 && static_cast<size_t>(*id) < v.tokens.size())
+        out[name] = v.tokens[static_cast<size_t>(*id)];
     };
     token("bos_token", v.bos);
     token("eos_token", v.eos);
@@ -120,9 +131,11 @@ GgufVocabulary read_gguf_vocabulary(const GgufFile& file) {
   v.pre = file.string("tokenizer.ggml.pre").value_or("");
   if (const auto* tokens = file.strings("tokenizer.ggml.tokens")) v.tokens = *tokens;
   if (const auto* merges = file.strings("tokenizer.ggml.merges")) v.merges = *merges;
-  if (const auto* scores = file.reals("tokenizer.ggml.scores")) v.scores.assign(scores->begin(), scores->end());
+  if (const auto* scores = file.reals("tokenizer.ggml.scores"))
+    v.scores.assign(scores->begin(), scores->end());
   if (const auto* types = file.integers("tokenizer.ggml.token_type")) {
-    for (const int64_t t : *types) v.token_types.push_back(checked_cast<int32_t>(t, "tokenizer.ggml.token_type"));
+    for (const int64_t t : *types)
+      v.token_types.push_back(checked_cast<int32_t>(t, "tokenizer.ggml.token_type"));
   }
   const auto id = [&](const char* name) -> std::optional<int32_t> {
     const auto value = file.integer(name);

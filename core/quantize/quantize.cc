@@ -33,9 +33,10 @@ namespace {
 namespace json = boost::json;
 
 // Files that a quantized model takes over unchanged.
-constexpr const char* kCopied[] = {"generation_config.json", "tokenizer.json", "tokenizer_config.json",
-                                   "special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "tokenizer.model",
-                                   "vocab.json", "merges.txt"};
+constexpr const char* kCopied[] = {
+    "generation_config.json",  "tokenizer.json",    "tokenizer_config.json",
+    "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
+    "tokenizer.model",         "vocab.json",        "merges.txt"};
 
 struct Target {
   QuantizeTarget layer;
@@ -55,7 +56,8 @@ class Quantization {
     check_format();
     checkpoint_ = Checkpoint::open(options_.input);
     if (checkpoint_->is_gguf()) {
-      fail_input("{}: a GGUF file is quantized after pluq import {} -o DIR", options_.input, options_.input);
+      fail_input("{}: a GGUF file is quantized after pluq import {} -o DIR", options_.input,
+                 options_.input);
     }
     config_ = read_config_json(options_.input);
     if (!find_quantization_config(options_.input, config_).json.is_null()) {
@@ -65,11 +67,13 @@ class Quantization {
     if (!options_.dry_run) write();
     QuantizeReport report;
     for (size_t i = 0; i < targets_.size(); ++i) {
-      report.layers.push_back({targets_[i].layer.name, errors_.empty() ? 0 : errors_[i], targets_[i].skipped});
+      report.layers.push_back(
+          {targets_[i].layer.name, errors_.empty() ? 0 : errors_[i], targets_[i].skipped});
     }
     report.input_bytes = checkpoint_->total_bytes();
     report.output_bytes = output_bytes_;
-    report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    report.seconds =
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     struct rusage usage {};
     ::getrusage(RUSAGE_SELF, &usage);
     report.peak_bytes = static_cast<uint64_t>(usage.ru_maxrss) << 10;
@@ -82,13 +86,14 @@ class Quantization {
     const std::vector<std::string> algorithms = format_.algorithms();
     algorithm_ = options_.algorithm.empty() ? algorithms.at(0) : options_.algorithm;
     if (std::find(algorithms.begin(), algorithms.end(), algorithm_) == algorithms.end()) {
-      fail_usage("format '{}' has no algorithm '{}'; accepted are {}", format_.id(), printable(algorithm_),
-                 fmt::join(algorithms, ", "));
+      fail_usage("format '{}' has no algorithm '{}'; accepted are {}", format_.id(),
+                 printable(algorithm_), fmt::join(algorithms, ", "));
     }
     settings_ = format_.parse_options(options_.settings, "--set");
   }
 
-  // The linears of the architecture; embedding, routers and head stay as they are, as all common exports leave them.
+  // The linears of the architecture; embedding, routers and head stay as they are, as all common
+  // exports leave them.
   void find_targets() {
     const ModelConfig model = parse_model_config(config_, options_.input + "/config.json");
     for (const LayerRequest& request : make_plan(model, *checkpoint_).linears()) {
@@ -100,9 +105,11 @@ class Quantization {
       Target t;
       t.layer = {request.name, request.kind, request.in_features, request.out_features};
       t.weight = &checkpoint_->at(request.name + ".weight");
-      if (!is_plain_float(t.weight->dtype.id) || t.weight->shape != std::vector<int64_t>{request.out_features, request.in_features}) {
-        fail_input("{}: tensor '{}' is {} {}, expected F32, F16 or BF16 [{}, {}]", options_.input, t.weight->name,
-                   dtype_name(t.weight->dtype.id), shape_text(t.weight->shape), request.out_features, request.in_features);
+      if (!is_plain_float(t.weight->dtype.id) ||
+          t.weight->shape != std::vector<int64_t>{request.out_features, request.in_features}) {
+        fail_input("{}: tensor '{}' is {} {}, expected F32, F16 or BF16 [{}, {}]", options_.input,
+                   t.weight->name, dtype_name(t.weight->dtype.id), shape_text(t.weight->shape),
+                   request.out_features, request.in_features);
       }
       try {
         t.job = format_.begin_quantize(algorithm_, settings_, t.weight->dtype, {&t.layer, 1});
@@ -115,10 +122,14 @@ class Quantization {
       }
       targets_.push_back(std::move(t));
     }
-    const bool any = std::any_of(targets_.begin(), targets_.end(), [](const Target& t) { return t.job != nullptr; });
-    if (!any) fail_input("{}: no layer can be quantized: {}", options_.input, targets_.empty() ? "there is none" : targets_[0].skipped);
+    const bool any = std::any_of(targets_.begin(), targets_.end(),
+                                 [](const Target& t) { return t.job != nullptr; });
+    if (!any)
+      fail_input("{}: no layer can be quantized: {}", options_.input,
+                 targets_.empty() ? "there is none" : targets_[0].skipped);
     for (const Target& t : targets_) {
-      for (const WeightSpecInfo& s : t.specs) output_bytes_ += tensor_bytes(s.dtype, s.shape, s.suffix);
+      for (const WeightSpecInfo& s : t.specs)
+        output_bytes_ += tensor_bytes(s.dtype, s.shape, s.suffix);
     }
     for (const TensorView& v : checkpoint_->tensors()) {
       if (find(v.name) == nullptr) output_bytes_ += v.data.size();
@@ -141,17 +152,20 @@ class Quantization {
         writer.declare(v.name, v.dtype, v.shape);
         continue;
       }
-      for (const WeightSpecInfo& s : t->specs) writer.declare(t->layer.name + "." + s.suffix, s.dtype, s.shape);
+      for (const WeightSpecInfo& s : t->specs)
+        writer.declare(t->layer.name + "." + s.suffix, s.dtype, s.shape);
     }
     writer.open();
     Progress progress("quantizing", static_cast<int64_t>(targets_.size()), options_.quiet);
     for (const Target& t : targets_) {
-      if (options_.cancel != nullptr && options_.cancel->load()) throw Error(ErrorKind::kInterrupted, "interrupted; nothing was written");
+      if (options_.cancel != nullptr && options_.cancel->load())
+        throw Error(ErrorKind::kInterrupted, "interrupted; nothing was written");
       errors_.push_back(t.job ? solve(t, writer) : 0);
       progress.step(t.layer.name);
     }
     for (const TensorView& v : checkpoint_->tensors()) {
-      if (find(v.name) == nullptr) writer.write(v.name, 0, v.shape.empty() ? 1 : v.shape[0], v.data);
+      if (find(v.name) == nullptr)
+        writer.write(v.name, 0, v.shape.empty() ? 1 : v.shape[0], v.data);
     }
     write_files(writer);
     writer.finish();
@@ -162,20 +176,28 @@ class Quantization {
     const auto row_bytes = static_cast<size_t>(t.layer.in_features) * t.weight->dtype.block_bytes;
     const auto rows = [&](int64_t begin, int64_t end, float* out, int64_t ld) {
       for (int64_t n = begin; n < end; ++n) {
-        to_f32(t.weight->dtype.id, t.weight->data.subspan(static_cast<size_t>(n) * row_bytes, row_bytes), out + (n - begin) * ld);
+        to_f32(t.weight->dtype.id,
+               t.weight->data.subspan(static_cast<size_t>(n) * row_bytes, row_bytes),
+               out + (n - begin) * ld);
       }
     };
-    // The emitted tensors are kept to be decoded again: the error is that of what was really written.
+    // The emitted tensors are kept to be decoded again: the error is that of what was really
+    // written.
     std::vector<std::vector<std::byte>> kept;
-    for (const WeightSpecInfo& s : t.specs) kept.emplace_back(tensor_bytes(s.dtype, s.shape, s.suffix));
+    for (const WeightSpecInfo& s : t.specs)
+      kept.emplace_back(tensor_bytes(s.dtype, s.shape, s.suffix));
     QuantizeJob::Callbacks callbacks;
-    callbacks.rows = [&](size_t, int64_t begin, int64_t end, float* out, int64_t ld) { rows(begin, end, out, ld); };
-    callbacks.emit = [&](size_t, std::string_view suffix, int64_t begin, int64_t end, std::span<const std::byte> data) {
+    callbacks.rows = [&](size_t, int64_t begin, int64_t end, float* out, int64_t ld) {
+      rows(begin, end, out, ld);
+    };
+    callbacks.emit = [&](size_t, std::string_view suffix, int64_t begin, int64_t end,
+                         std::span<const std::byte> data) {
       writer.write(t.layer.name + "." + std::string(suffix), begin, end, data);
       for (size_t i = 0; i < t.specs.size(); ++i) {
         if (t.specs[i].suffix != suffix) continue;
         const int64_t count = t.specs[i].shape.empty() ? 1 : t.specs[i].shape[0];
-        std::copy(data.begin(), data.end(), kept[i].begin() + static_cast<int64_t>(kept[i].size()) / count * begin);
+        std::copy(data.begin(), data.end(),
+                  kept[i].begin() + static_cast<int64_t>(kept[i].size()) / count * begin);
       }
     };
     const HostExec exec(pool_, -1, {}, &host_table());
@@ -184,7 +206,8 @@ class Quantization {
   }
 
   template <class Rows>
-  double error_of(const Target& t, const std::vector<std::vector<std::byte>>& kept, const Rows& rows) {
+  double error_of(const Target& t, const std::vector<std::vector<std::byte>>& kept,
+                  const Rows& rows) {
     std::vector<pluq_tensor> tensors;
     for (size_t i = 0; i < t.specs.size(); ++i) {
       pluq_tensor x{};
@@ -198,13 +221,16 @@ class Quantization {
       x.data_bytes = kept[i].size();
       tensors.push_back(x);
     }
-    const json::value quantization = format_.quantization_config(algorithm_, settings_, t.weight->dtype, {&t.layer, 1}, {});
+    const json::value quantization =
+        format_.quantization_config(algorithm_, settings_, t.weight->dtype, {&t.layer, 1}, {});
     const FormatConfig config = format_.create_config("safetensors", quantization, nullptr, "");
-    pluq_layer_desc desc = whole_layer(t.layer.name, t.layer.kind, t.layer.in_features, t.layer.out_features, tensors);
+    pluq_layer_desc desc =
+        whole_layer(t.layer.name, t.layer.kind, t.layer.in_features, t.layer.out_features, tensors);
     desc.max_tokens = 1;
     const MethodChoice choice = config.get_quant_method(desc, describe_cpu(pool_.size()));
     if (choice.verdict != PLUQ_VERDICT_USE) {
-      fail_plugin("format '{}' does not take layer {} that it has just quantized: {}", format_.id(), t.layer.name, choice.reason);
+      fail_plugin("format '{}' does not take layer {} that it has just quantized: {}", format_.id(),
+                  t.layer.name, choice.reason);
     }
     std::vector<double> wrong(static_cast<size_t>(pool_.size())), whole(wrong.size());
     const HostExec exec(pool_, 0, {}, &host_table());
@@ -238,13 +264,15 @@ class Quantization {
     std::error_code ec;
     for (const char* name : kCopied) {
       const std::string path = options_.input + "/" + name;
-      if (std::filesystem::exists(path, ec)) writer.add_file(name, read_file(path, size_t{256} << 20));
+      if (std::filesystem::exists(path, ec))
+        writer.add_file(name, read_file(path, size_t{256} << 20));
     }
     std::vector<QuantizeTarget> quantized;
     for (const Target& t : targets_) {
       if (t.job) quantized.push_back(t.layer);
     }
-    const json::value quantization = format_.quantization_config(algorithm_, settings_, targets_[0].weight->dtype, quantized, plain_);
+    const json::value quantization = format_.quantization_config(
+        algorithm_, settings_, targets_[0].weight->dtype, quantized, plain_);
     json::value config = config_;
     if (!quantization.is_null()) config.get_object()["quantization_config"] = quantization;
     writer.add_file("config.json", json::serialize(config) + "\n");
@@ -265,7 +293,8 @@ class Quantization {
 
 }  // namespace
 
-QuantizeReport quantize_model(const PluginHost& host, ThreadPool& pool, const QuantizeOptions& options) {
+QuantizeReport quantize_model(const PluginHost& host, ThreadPool& pool,
+                              const QuantizeOptions& options) {
   return Quantization(host, pool, options).run();
 }
 

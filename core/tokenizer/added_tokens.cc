@@ -21,8 +21,9 @@ AddedTokens::Matcher::Matcher() : nodes_(1), first_(256, 0) {}
 uint32_t AddedTokens::Matcher::child(uint32_t node, unsigned char byte) const {
   if (node == 0) return first_[byte];
   const auto& next = nodes_[node].next;
-  const auto it = std::lower_bound(next.begin(), next.end(), byte,
-                                   [](const auto& entry, unsigned char b) { return entry.first < b; });
+  const auto it =
+      std::lower_bound(next.begin(), next.end(), byte,
+                       [](const auto& entry, unsigned char b) { return entry.first < b; });
   return it != next.end() && it->first == byte ? it->second : 0;
 }
 
@@ -38,7 +39,8 @@ void AddedTokens::Matcher::add(std::string_view content, size_t token) {
         first_[byte] = to;
       } else {
         auto& next = nodes_[node].next;
-        next.insert(std::lower_bound(next.begin(), next.end(), std::make_pair(byte, uint32_t{0})), {byte, to});
+        next.insert(std::lower_bound(next.begin(), next.end(), std::make_pair(byte, uint32_t{0})),
+                    {byte, to});
       }
     }
     node = to;
@@ -46,7 +48,8 @@ void AddedTokens::Matcher::add(std::string_view content, size_t token) {
   if (node != 0 && nodes_[node].token == kNoToken) nodes_[node].token = token;
 }
 
-std::optional<AddedTokens::Matcher::Match> AddedTokens::Matcher::find(std::string_view text, size_t from) const {
+std::optional<AddedTokens::Matcher::Match> AddedTokens::Matcher::find(std::string_view text,
+                                                                      size_t from) const {
   for (size_t begin = from; begin < text.size(); ++begin) {
     uint32_t node = first_[static_cast<unsigned char>(text[begin])];
     std::optional<Match> best;
@@ -60,7 +63,8 @@ std::optional<AddedTokens::Matcher::Match> AddedTokens::Matcher::find(std::strin
   return std::nullopt;
 }
 
-AddedTokens::AddedTokens(const JsonNode& document, const BpeModel& model, const Normalizer* normalizer) {
+AddedTokens::AddedTokens(const JsonNode& document, const BpeModel& model,
+                         const Normalizer* normalizer) {
   if (!document.has("added_tokens")) return;
   for (const JsonNode& node : document.children("added_tokens")) {
     AddedToken token;
@@ -78,13 +82,13 @@ AddedTokens::AddedTokens(const JsonNode& document, const BpeModel& model, const 
     if (const auto known = model.token_to_id(token.content)) {
       token.id = *known;
     } else if (const std::string* other = model.id_to_token(token.id)) {
-      fail_input("{}: {} is {}, which the vocabulary gives to '{}'; ids must be unique", node.file(), node.place("id"),
-                 token.id, printable(*other));
+      fail_input("{}: {} is {}, which the vocabulary gives to '{}'; ids must be unique",
+                 node.file(), node.place("id"), token.id, printable(*other));
     }
     if (by_content_.contains(token.content)) continue;  // the first one counts
     if (const auto it = by_id_.find(token.id); it != by_id_.end()) {
-      fail_input("{}: {} is {}, which '{}' has already; ids must be unique", node.file(), node.place("id"), token.id,
-                 printable(tokens_[it->second].content));
+      fail_input("{}: {} is {}, which '{}' has already; ids must be unique", node.file(),
+                 node.place("id"), token.id, printable(tokens_[it->second].content));
     }
     by_content_.emplace(token.content, tokens_.size());
     by_id_.emplace(token.id, tokens_.size());
@@ -100,8 +104,9 @@ AddedTokens::AddedTokens(const JsonNode& document, const BpeModel& model, const 
     NormalText text{tokens_[i].content, false};
     if (normalizer != nullptr) normalizer->apply(text);
     if (text.text.size() > 4 * kMaxContent) {
-      fail_input("{}: the added token '{}' is {} bytes long after normalization, at most {} are accepted",
-                 document.file(), printable(tokens_[i].content), text.text.size(), 4 * kMaxContent);
+      fail_input(
+          "{}: the added token '{}' is {} bytes long after normalization, at most {} are accepted",
+          document.file(), printable(tokens_[i].content), text.text.size(), 4 * kMaxContent);
     }
     normalized_.add(text.text, i);
     tokens_[i].decoded = std::move(text.text);
@@ -134,7 +139,8 @@ std::vector<TextPiece> AddedTokens::cut(const Matcher& matcher, std::string_view
     if (token.single_word) {
       size_t before = begin;
       size_t after = end;
-      if ((begin > 0 && is_word(previous_char(text, before))) || (end < text.size() && is_word(next_char(text, after)))) {
+      if ((begin > 0 && is_word(previous_char(text, before))) ||
+          (end < text.size() && is_word(next_char(text, after)))) {
         continue;
       }
     }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Added tokens: strings that become one token wherever they stand in the text, before anything else is done.
+// Added tokens: strings that become one token wherever they stand in the text, before anything else
+// is done.
 #pragma once
 
 #include <cstddef>
@@ -37,13 +38,15 @@ struct TextPiece {
 // Immutable; const use from many threads is safe.
 class AddedTokens {
  public:
-  // "added_tokens" of the document. A content that the model's vocabulary knows takes its id from there. `normalizer`
-  // may be null. Throws Error(kInput).
+  // "added_tokens" of the document. A content that the model's vocabulary knows takes its id from
+  // there. `normalizer` may be null. Throws Error(kInput).
   AddedTokens(const JsonNode& document, const BpeModel& model, const Normalizer* normalizer);
 
   // Cuts text at the tokens that are matched before normalization / after it.
   std::vector<TextPiece> cut_raw(std::string_view text) const { return cut(raw_, text); }
-  std::vector<TextPiece> cut_normalized(std::string_view text) const { return cut(normalized_, text); }
+  std::vector<TextPiece> cut_normalized(std::string_view text) const {
+    return cut(normalized_, text);
+  }
 
   const AddedToken* by_content(std::string_view content) const;
   const AddedToken* by_id(int32_t id) const;

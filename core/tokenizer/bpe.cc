@@ -33,8 +33,8 @@ size_t hash_pair(uint64_t key) {
 }
 
 // The two halves of one entry of "merges": "a b" or ["a", "b"].
-std::pair<std::string_view, std::string_view> merge_halves(const JsonNode& node, const json::value& entry,
-                                                           size_t index) {
+std::pair<std::string_view, std::string_view> merge_halves(const JsonNode& node,
+                                                           const json::value& entry, size_t index) {
   if (const json::array* pair = entry.if_array()) {
     if (pair->size() == 2 && (*pair)[0].is_string() && (*pair)[1].is_string()) {
       return {(*pair)[0].get_string(), (*pair)[1].get_string()};
@@ -46,8 +46,10 @@ std::pair<std::string_view, std::string_view> merge_halves(const JsonNode& node,
       return {line.substr(0, space), line.substr(space + 1)};
     }
   }
-  fail_input("{}: {}[{}] is {}, it must be a string of two tokens with one space between or an array of two strings",
-             node.file(), node.place("merges"), index, printable(json::serialize(entry)));
+  fail_input(
+      "{}: {}[{}] is {}, it must be a string of two tokens with one space between or an array of "
+      "two strings",
+      node.file(), node.place("merges"), index, printable(json::serialize(entry)));
 }
 
 }  // namespace
@@ -79,16 +81,18 @@ void BpeModel::read_vocabulary(const JsonNode& node) {
     const std::string_view token = entry.key();
     const json::value& value = entry.value();
     if (!value.is_int64() || value.get_int64() < 0 || value.get_int64() > kMaxId) {
-      fail_input("{}: {}['{}'] is {}, it must be an integer from 0 to {}", node.file(), node.place("vocab"),
-                 printable(token), printable(json::serialize(value)), kMaxId);
+      fail_input("{}: {}['{}'] is {}, it must be an integer from 0 to {}", node.file(),
+                 node.place("vocab"), printable(token), printable(json::serialize(value)), kMaxId);
     }
     const auto id = static_cast<int32_t>(value.get_int64());
-    if (static_cast<size_t>(id) >= tokens_.size()) tokens_.resize(static_cast<size_t>(id) + 1, nullptr);
+    if (static_cast<size_t>(id) >= tokens_.size())
+      tokens_.resize(static_cast<size_t>(id) + 1, nullptr);
     const auto [it, inserted] = ids_.emplace(std::string(token), id);
     if (!inserted) continue;  // the JSON reader has refused equal keys
     if (tokens_[static_cast<size_t>(id)] != nullptr) {
-      fail_input("{}: {} gives the id {} to both '{}' and '{}', ids must be unique", node.file(), node.place("vocab"),
-                 id, printable(*tokens_[static_cast<size_t>(id)]), printable(token));
+      fail_input("{}: {} gives the id {} to both '{}' and '{}', ids must be unique", node.file(),
+                 node.place("vocab"), id, printable(*tokens_[static_cast<size_t>(id)]),
+                 printable(token));
     }
     tokens_[static_cast<size_t>(id)] = &it->first;
   }
@@ -112,18 +116,20 @@ void BpeModel::read_merges(const JsonNode& node) {
   merges_.assign(capacity, Merge{});
   uint32_t rank = 0;
   for (size_t i = 0; i < entries.size(); ++i) {
-    if (entries[i].is_string() && std::string_view(entries[i].get_string()).starts_with("#version")) continue;
+    if (entries[i].is_string() && std::string_view(entries[i].get_string()).starts_with("#version"))
+      continue;
     const auto [left, right] = merge_halves(node, entries[i], i);
     if (!right.starts_with(subword_prefix_)) {
-      fail_input("{}: {}[{}] merges '{}', which must start with the continuing_subword_prefix '{}'", node.file(),
-                 node.place("merges"), i, printable(right), printable(subword_prefix_));
+      fail_input("{}: {}[{}] merges '{}', which must start with the continuing_subword_prefix '{}'",
+                 node.file(), node.place("merges"), i, printable(right),
+                 printable(subword_prefix_));
     }
     const std::string joined = std::string(left).append(right.substr(subword_prefix_.size()));
     const auto need = [&](std::string_view token) {
       const auto id = token_to_id(token);
       if (!id) {
-        fail_input("{}: {}[{}] needs the token '{}', which is not in {}", node.file(), node.place("merges"), i,
-                   printable(token), node.place("vocab"));
+        fail_input("{}: {}[{}] needs the token '{}', which is not in {}", node.file(),
+                   node.place("merges"), i, printable(token), node.place("vocab"));
       }
       return *id;
     };
@@ -138,13 +144,15 @@ void BpeModel::insert_merge(int32_t left, int32_t right, uint32_t rank, int32_t 
   const size_t mask = merges_.size() - 1;
   size_t slot = hash_pair(key) & mask;
   while (merges_[slot].pair != kNoPair && merges_[slot].pair != key) slot = (slot + 1) & mask;
-  merges_[slot] = {key, rank, merged};  // a repeated pair: the last one counts, as in the tokenizers package
+  merges_[slot] = {key, rank,
+                   merged};  // a repeated pair: the last one counts, as in the tokenizers package
 }
 
 const BpeModel::Merge* BpeModel::find_merge(int32_t left, int32_t right) const {
   const uint64_t key = pair_key(left, right);
   const size_t mask = merges_.size() - 1;
-  for (size_t slot = hash_pair(key) & mask; merges_[slot].pair != kNoPair; slot = (slot + 1) & mask) {
+  for (size_t slot = hash_pair(key) & mask; merges_[slot].pair != kNoPair;
+       slot = (slot + 1) & mask) {
     if (merges_[slot].pair == key) return &merges_[slot];
   }
   return nullptr;
@@ -156,19 +164,23 @@ std::optional<int32_t> BpeModel::token_to_id(std::string_view token) const {
 }
 
 const std::string* BpeModel::id_to_token(int32_t id) const {
-  return id < 0 || static_cast<size_t>(id) >= tokens_.size() ? nullptr : tokens_[static_cast<size_t>(id)];
+  return id < 0 || static_cast<size_t>(id) >= tokens_.size() ? nullptr
+                                                             : tokens_[static_cast<size_t>(id)];
 }
 
-bool BpeModel::push_byte_tokens(std::string_view bytes, std::vector<Scratch::Symbol>& symbols) const {
+bool BpeModel::push_byte_tokens(std::string_view bytes,
+                                std::vector<Scratch::Symbol>& symbols) const {
   for (const char c : bytes) {
     if (byte_ids_[static_cast<unsigned char>(c)] < 0) return false;
   }
-  for (const char c : bytes) symbols.push_back({byte_ids_[static_cast<unsigned char>(c)], 0, 0, true});
+  for (const char c : bytes)
+    symbols.push_back({byte_ids_[static_cast<unsigned char>(c)], 0, 0, true});
   return true;
 }
 
-// One symbol per character, byte tokens or unk for unknown ones. A pending unk is written only before the next
-// known character, so byte tokens can overtake it: the order of the tokenizers package.
+// One symbol per character, byte tokens or unk for unknown ones. A pending unk is written only
+// before the next known character, so byte tokens can overtake it: the order of the tokenizers
+// package.
 void BpeModel::first_symbols(std::string_view word, std::vector<Scratch::Symbol>& symbols) const {
   symbols.clear();
   const bool decorated = !subword_prefix_.empty() || !word_suffix_.empty();
@@ -207,9 +219,10 @@ void BpeModel::first_symbols(std::string_view word, std::vector<Scratch::Symbol>
   }
 }
 
-// Merges the pair of lowest rank, leftmost first, until none is left. Places go stale when a neighbour merges; such
-// a one is dropped when it surfaces. Places of one rank mostly arrive from left to right, so buckets read in order
-// replace one large heap, whose cache misses dominate on words of megabytes.
+// Merges the pair of lowest rank, leftmost first, until none is left. Places go stale when a
+// neighbour merges; such a one is dropped when it surfaces. Places of one rank mostly arrive from
+// left to right, so buckets read in order replace one large heap, whose cache misses dominate on
+// words of megabytes.
 void BpeModel::merge_symbols(Scratch& scratch) const {
   auto& symbols = scratch.symbols;
   auto& buckets = scratch.buckets;
@@ -263,9 +276,12 @@ void BpeModel::merge_symbols(Scratch& scratch) const {
   }
 }
 
-void BpeModel::encode_word(std::string_view word, Scratch& scratch, std::vector<int32_t>& out) const {
+void BpeModel::encode_word(std::string_view word, Scratch& scratch,
+                           std::vector<int32_t>& out) const {
   if (word.empty()) return;
-  if (word.size() >= kNone) fail_input("a word of {} bytes is too long to tokenize, at most {} are accepted", word.size(), kNone - 1);
+  if (word.size() >= kNone)
+    fail_input("a word of {} bytes is too long to tokenize, at most {} are accepted", word.size(),
+               kNone - 1);
   if (ignore_merges_) {
     if (const auto id = token_to_id(word)) {
       out.push_back(*id);
@@ -287,8 +303,10 @@ void BpeModel::encode_word(std::string_view word, Scratch& scratch, std::vector<
     if (symbol.alive) out.push_back(symbol.id);
   }
   if (cacheable && scratch.seen.size() < kMaxCachedWords) {
-    scratch.seen.emplace(std::string(word), Scratch::Span{scratch.seen_ids.size(), out.size() - start});
-    scratch.seen_ids.insert(scratch.seen_ids.end(), out.begin() + static_cast<std::ptrdiff_t>(start), out.end());
+    scratch.seen.emplace(std::string(word),
+                         Scratch::Span{scratch.seen_ids.size(), out.size() - start});
+    scratch.seen_ids.insert(scratch.seen_ids.end(),
+                            out.begin() + static_cast<std::ptrdiff_t>(start), out.end());
   }
 }
 

@@ -38,7 +38,8 @@ class BpeModel {
       uint32_t next;
       bool alive;
     };
-    // Places whose pair has one rank. `places` is read from `next` on; what comes while it is read goes to `late`.
+    // Places whose pair has one rank. `places` is read from `next` on; what comes while it is read
+    // goes to `late`.
     struct Bucket {
       std::vector<uint64_t> places;  // left symbol's index << 32 | merged id
       std::vector<uint64_t> late;    // a min-heap

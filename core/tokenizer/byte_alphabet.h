@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The printable alphabet of byte-level tokenizers: each byte has one visible character. Bytes that are visible in
-// Latin-1 stand for themselves, the other 68 follow from U+0100 in order.
+// The printable alphabet of byte-level tokenizers: each byte has one visible character. Bytes that
+// are visible in Latin-1 stand for themselves, the other 68 follow from U+0100 in order.
 #pragma once
 
 #include <array>
@@ -12,14 +12,16 @@
 namespace pluq {
 
 constexpr bool stands_for_itself(int byte) {
-  return (byte >= 0x21 && byte <= 0x7E) || (byte >= 0xA1 && byte <= 0xAC) || (byte >= 0xAE && byte <= 0xFF);
+  return (byte >= 0x21 && byte <= 0x7E) || (byte >= 0xA1 && byte <= 0xAC) ||
+         (byte >= 0xAE && byte <= 0xFF);
 }
 
 constexpr std::array<char32_t, 256> make_byte_chars() {
   std::array<char32_t, 256> table{};
   char32_t next = 0x100;
   for (int byte = 0; byte < 256; ++byte) {
-    table[static_cast<size_t>(byte)] = stands_for_itself(byte) ? static_cast<char32_t>(byte) : next++;
+    table[static_cast<size_t>(byte)] =
+        stands_for_itself(byte) ? static_cast<char32_t>(byte) : next++;
   }
   return table;
 }
@@ -38,7 +40,8 @@ inline void append_as_alphabet(std::string_view bytes, std::string& out) {
   for (const char c : bytes) append_utf8(out, kByteChars[static_cast<unsigned char>(c)]);
 }
 
-// The bytes a token of this alphabet stands for. A token with any other character (an added token) is its own text.
+// The bytes a token of this alphabet stands for. A token with any other character (an added token)
+// is its own text.
 inline void append_as_bytes(std::string_view token, std::string& out) {
   const size_t start = out.size();
   for (size_t pos = 0; pos < token.size();) {

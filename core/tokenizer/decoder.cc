@@ -14,7 +14,8 @@
 namespace pluq {
 namespace {
 
-constexpr std::string_view kSupported = "Sequence, ByteLevel, Replace, ByteFallback, Fuse, Strip, Metaspace";
+constexpr std::string_view kSupported =
+    "Sequence, ByteLevel, Replace, ByteFallback, Fuse, Strip, Metaspace";
 
 // A stage that needs whole tokens: collects the parts of each.
 class TokenStage : public DecodeSink {
@@ -40,9 +41,7 @@ class TokenStage : public DecodeSink {
 class JoinStage : public DecodeSink {
  public:
   explicit JoinStage(DecodeSink& next) : next_(next) {}
-  void part(std::string_view text, bool begins, bool) override {
-    add(text, begins);
-  }
+  void part(std::string_view text, bool begins, bool) override { add(text, begins); }
   void finish() override {
     if (open_) next_.part("", false, true);
     next_.finish();
@@ -100,13 +99,15 @@ class ReplaceStage : public TokenStage {
       : TokenStage(next), pattern_(pattern), content_(content) {}
 
  private:
-  void token(std::string_view text) override { next_.part(pattern_.replace_all(text, content_), true, true); }
+  void token(std::string_view text) override {
+    next_.part(pattern_.replace_all(text, content_), true, true);
+  }
   const Regex& pattern_;
   std::string_view content_;
 };
 
-// Runs of "<0xXX>" tokens to text. A run that is not valid UTF-8 as a whole becomes one U+FFFD per byte, so a run
-// is final only when it has ended.
+// Runs of "<0xXX>" tokens to text. A run that is not valid UTF-8 as a whole becomes one U+FFFD per
+// byte, so a run is final only when it has ended.
 class ByteFallbackStage : public TokenStage {
  public:
   using TokenStage::TokenStage;
@@ -120,7 +121,10 @@ class ByteFallbackStage : public TokenStage {
     if (token.size() != 6 || !token.starts_with("<0x") || token[5] != '>') return std::nullopt;
     int value = 0;
     for (const char c : token.substr(3, 2)) {
-      const int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+      const int digit = c >= '0' && c <= '9'   ? c - '0'
+                        : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                        : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                               : -1;
       if (digit < 0) return std::nullopt;
       value = value * 16 + digit;
     }
@@ -146,7 +150,8 @@ class ByteFallbackStage : public TokenStage {
   std::string run_;
 };
 
-// Takes up to `start` copies of a character off the front of each token and up to `stop` off its end.
+// Takes up to `start` copies of a character off the front of each token and up to `stop` off its
+// end.
 class StripStage : public DecodeSink {
  public:
   StripStage(DecodeSink& next, std::string_view content, size_t start, size_t stop)
@@ -169,7 +174,8 @@ class StripStage : public DecodeSink {
       text.remove_suffix(content_.size());
       ++tail;
     }
-    if (text.empty()) {  // nothing but copies: the oldest held ones can no longer be among the last `stop`
+    if (text.empty()) {  // nothing but copies: the oldest held ones can no longer be among the last
+                         // `stop`
       held_ += tail;
       for (; held_ > stop_; --held_) out += content_;
     } else {
@@ -221,7 +227,8 @@ using StageMaker = std::function<std::unique_ptr<DecodeSink>(DecodeSink& next)>;
 class SingleDecoder : public Decoder {
  public:
   explicit SingleDecoder(StageMaker make) : make_(std::move(make)) {}
-  DecodeSink& start(DecodeSink& next, std::vector<std::unique_ptr<DecodeSink>>& stages) const override {
+  DecodeSink& start(DecodeSink& next,
+                    std::vector<std::unique_ptr<DecodeSink>>& stages) const override {
     stages.push_back(make_(next));
     return *stages.back();
   }
@@ -233,11 +240,14 @@ class SingleDecoder : public Decoder {
 class SequenceDecoder : public Decoder {
  public:
   explicit SequenceDecoder(const JsonNode& node) {
-    for (const JsonNode& part : node.children("decoders")) parts_.push_back(Decoder::from_json(part));
+    for (const JsonNode& part : node.children("decoders"))
+      parts_.push_back(Decoder::from_json(part));
   }
-  DecodeSink& start(DecodeSink& next, std::vector<std::unique_ptr<DecodeSink>>& stages) const override {
+  DecodeSink& start(DecodeSink& next,
+                    std::vector<std::unique_ptr<DecodeSink>>& stages) const override {
     DecodeSink* sink = &next;
-    for (auto part = parts_.rbegin(); part != parts_.rend(); ++part) sink = &(*part)->start(*sink, stages);
+    for (auto part = parts_.rbegin(); part != parts_.rend(); ++part)
+      sink = &(*part)->start(*sink, stages);
     return *sink;
   }
 
@@ -247,7 +257,8 @@ class SequenceDecoder : public Decoder {
 
 template <class Stage>
 std::unique_ptr<const Decoder> plain() {
-  return std::make_unique<SingleDecoder>([](DecodeSink& next) { return std::make_unique<Stage>(next); });
+  return std::make_unique<SingleDecoder>(
+      [](DecodeSink& next) { return std::make_unique<Stage>(next); });
 }
 
 }  // namespace
@@ -281,8 +292,8 @@ std::unique_ptr<const Decoder> Decoder::from_json(const JsonNode& node) {
   if (type == "Metaspace") {
     const auto mark = std::make_shared<std::string>();
     append_utf8(*mark, node.character("replacement"));
-    const std::string scheme =
-        node.string_or("prepend_scheme", node.boolean_or("add_prefix_space", true) ? "always" : "never");
+    const std::string scheme = node.string_or(
+        "prepend_scheme", node.boolean_or("add_prefix_space", true) ? "always" : "never");
     if (scheme != "always" && scheme != "first" && scheme != "never") {
       node.wrong("prepend_scheme", "one of always, first, never");
     }

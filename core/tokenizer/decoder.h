@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The "decoder" of a tokenizer file as a chain of stages that tokens flow through. Decoding a whole sequence and
-// streaming it run the same chain, so the joined pieces of a stream are the decoded text by construction.
+// The "decoder" of a tokenizer file as a chain of stages that tokens flow through. Decoding a whole
+// sequence and streaming it run the same chain, so the joined pieces of a stream are the decoded
+// text by construction.
 #pragma once
 
 #include <memory>
@@ -26,8 +27,10 @@ class DecodeSink {
 class Decoder {
  public:
   virtual ~Decoder() = default;
-  // A fresh stage that writes to `next`, which must outlive it. Stages are owned by the caller, in `stages`.
-  virtual DecodeSink& start(DecodeSink& next, std::vector<std::unique_ptr<DecodeSink>>& stages) const = 0;
+  // A fresh stage that writes to `next`, which must outlive it. Stages are owned by the caller, in
+  // `stages`.
+  virtual DecodeSink& start(DecodeSink& next,
+                            std::vector<std::unique_ptr<DecodeSink>>& stages) const = 0;
 
   // Throws Error(kInput) naming an unknown type and the supported ones.
   static std::unique_ptr<const Decoder> from_json(const JsonNode& node);

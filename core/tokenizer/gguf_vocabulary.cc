@@ -15,23 +15,47 @@ namespace {
 
 namespace json = boost::json;
 
-enum class TokenType { kNormal = 1, kUnknown = 2, kControl = 3, kUserDefined = 4, kUnused = 5, kByte = 6 };
+enum class TokenType {
+  kNormal = 1,
+  kUnknown = 2,
+  kControl = 3,
+  kUserDefined = 4,
+  kUnused = 5,
+  kByte = 6
+};
 
-// Names of `pre` by the way they cut words. Names in one group share the pattern in the tools that write them.
+// Names of `pre` by the way they cut words. Names in one group share the pattern in the tools that
+// write them.
 enum class WordCut { kGpt2, kLlama3, kQwen2, kDigits, kDefault };
 constexpr std::array<std::pair<std::string_view, WordCut>, 24> kCuts = {{
-    {"gpt-2", WordCut::kGpt2}, {"gpt2", WordCut::kGpt2}, {"phi-2", WordCut::kGpt2}, {"mpt", WordCut::kGpt2},
-    {"olmo", WordCut::kGpt2}, {"jina-es", WordCut::kGpt2}, {"jina-de", WordCut::kGpt2},
-    {"llama-bpe", WordCut::kLlama3}, {"llama3", WordCut::kLlama3}, {"llama-v3", WordCut::kLlama3},
-    {"falcon3", WordCut::kLlama3}, {"dbrx", WordCut::kLlama3}, {"smaug-bpe", WordCut::kLlama3},
-    {"qwen2", WordCut::kQwen2}, {"deepseek-r1-qwen", WordCut::kQwen2}, {"stablelm2", WordCut::kQwen2},
+    {"gpt-2", WordCut::kGpt2},
+    {"gpt2", WordCut::kGpt2},
+    {"phi-2", WordCut::kGpt2},
+    {"mpt", WordCut::kGpt2},
+    {"olmo", WordCut::kGpt2},
+    {"jina-es", WordCut::kGpt2},
+    {"jina-de", WordCut::kGpt2},
+    {"llama-bpe", WordCut::kLlama3},
+    {"llama3", WordCut::kLlama3},
+    {"llama-v3", WordCut::kLlama3},
+    {"falcon3", WordCut::kLlama3},
+    {"dbrx", WordCut::kLlama3},
+    {"smaug-bpe", WordCut::kLlama3},
+    {"qwen2", WordCut::kQwen2},
+    {"deepseek-r1-qwen", WordCut::kQwen2},
+    {"stablelm2", WordCut::kQwen2},
     {"megrez", WordCut::kQwen2},
-    {"smollm", WordCut::kDigits}, {"starcoder", WordCut::kDigits}, {"refact", WordCut::kDigits},
-    {"command-r", WordCut::kDigits}, {"codeshell", WordCut::kDigits},
-    {"default", WordCut::kDefault}, {"", WordCut::kDefault},
+    {"smollm", WordCut::kDigits},
+    {"starcoder", WordCut::kDigits},
+    {"refact", WordCut::kDigits},
+    {"command-r", WordCut::kDigits},
+    {"codeshell", WordCut::kDigits},
+    {"default", WordCut::kDefault},
+    {"", WordCut::kDefault},
 }};
 constexpr std::string_view kSupported =
-    "the model 'gpt2' with pre 'gpt-2', 'llama-bpe', 'qwen2', 'smollm' or 'default' (or a name that means the same), "
+    "the model 'gpt2' with pre 'gpt-2', 'llama-bpe', 'qwen2', 'smollm' or 'default' (or a name "
+    "that means the same), "
     "and the model 'llama'";
 
 constexpr std::string_view kLlama3Pattern =
@@ -40,26 +64,34 @@ constexpr std::string_view kQwen2Pattern =
     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 // The cuts of files written before `pre` existed, applied one after the other.
 constexpr std::array<std::string_view, 4> kDefaultPatterns = {
-    R"([\p{P}\$\+<=>\^~\|]+)", R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S))",
-    R"(\p{N}+)", "[0-9][0-9][0-9]"};
+    R"([\p{P}\$\+<=>\^~\|]+)",
+    R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S))", R"(\p{N}+)",
+    "[0-9][0-9][0-9]"};
 constexpr std::string_view kMark = "\xE2\x96\x81";  // U+2581, the space of SentencePiece
 
 json::object split_by(std::string_view pattern) {
-  return {{"type", "Split"}, {"pattern", {{"Regex", pattern}}}, {"behavior", "Isolated"}, {"invert", false}};
+  return {{"type", "Split"},
+          {"pattern", {{"Regex", pattern}}},
+          {"behavior", "Isolated"},
+          {"invert", false}};
 }
 
 json::object byte_level(bool use_regex) {
-  return {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", use_regex}};
+  return {{"type", "ByteLevel"},
+          {"add_prefix_space", false},
+          {"trim_offsets", true},
+          {"use_regex", use_regex}};
 }
 
 class Converter {
  public:
-  Converter(const GgufVocabulary& vocabulary, std::string_view where) : v_(vocabulary), where_(where) {}
+  Converter(const GgufVocabulary& vocabulary, std::string_view where)
+      : v_(vocabulary), where_(where) {}
 
   json::value run() {
     if (v_.model != "gpt2" && v_.model != "llama") {
-      fail_input("{}: tokenizer.ggml.model is '{}', which is not supported; supported are {}", where_,
-                 printable(v_.model), kSupported);
+      fail_input("{}: tokenizer.ggml.model is '{}', which is not supported; supported are {}",
+                 where_, printable(v_.model), kSupported);
     }
     check();
     json::object out{{"version", "1.0"}, {"truncation", nullptr}, {"padding", nullptr}};
@@ -80,25 +112,30 @@ class Converter {
   void check() const {
     const size_t count = v_.tokens.size();
     if (count == 0) fail_input("{}: tokenizer.ggml.tokens is missing or empty", where_);
-    if (count > (size_t{1} << 24)) fail_input("{}: tokenizer.ggml.tokens has {} entries, at most {} are accepted", where_, count, 1 << 24);
+    if (count > (size_t{1} << 24))
+      fail_input("{}: tokenizer.ggml.tokens has {} entries, at most {} are accepted", where_, count,
+                 1 << 24);
     if (!v_.token_types.empty() && v_.token_types.size() != count) {
-      fail_input("{}: tokenizer.ggml.token_type has {} entries, tokenizer.ggml.tokens has {}", where_,
-                 v_.token_types.size(), count);
+      fail_input("{}: tokenizer.ggml.token_type has {} entries, tokenizer.ggml.tokens has {}",
+                 where_, v_.token_types.size(), count);
     }
     for (size_t id = 0; id < v_.token_types.size(); ++id) {
       if (v_.token_types[id] < 1 || v_.token_types[id] > 6) {
-        fail_input("{}: tokenizer.ggml.token_type[{}] is {}, it must be from 1 to 6", where_, id, v_.token_types[id]);
+        fail_input("{}: tokenizer.ggml.token_type[{}] is {}, it must be from 1 to 6", where_, id,
+                   v_.token_types[id]);
       }
     }
     if (v_.model == "llama" && v_.scores.size() != count) {
-      fail_input("{}: tokenizer.ggml.scores has {} entries, the model 'llama' needs {}, one per token", where_,
-                 v_.scores.size(), count);
+      fail_input(
+          "{}: tokenizer.ggml.scores has {} entries, the model 'llama' needs {}, one per token",
+          where_, v_.scores.size(), count);
     }
     const std::pair<const char*, std::optional<int32_t>> ids[] = {
         {"bos", v_.bos}, {"eos", v_.eos}, {"unknown", v_.unk}, {"padding", v_.pad}};
     for (const auto& [name, id] : ids) {
       if (id && (*id < 0 || static_cast<size_t>(*id) >= count)) {
-        fail_input("{}: tokenizer.ggml.{}_token_id is {}, it must be from 0 to {}", where_, name, *id, count - 1);
+        fail_input("{}: tokenizer.ggml.{}_token_id is {}, it must be from 0 to {}", where_, name,
+                   *id, count - 1);
       }
     }
   }
@@ -112,8 +149,13 @@ class Converter {
       const bool special = kind == TokenType::kControl || kind == TokenType::kUnknown;
       if ((!special && kind != TokenType::kUserDefined) || v_.tokens[id].empty()) continue;
       if (!is_valid_utf8(v_.tokens[id]) || !seen.emplace(v_.tokens[id], id).second) continue;
-      out.push_back({{"id", static_cast<int64_t>(id)}, {"content", v_.tokens[id]}, {"single_word", false}, {"lstrip", false},
-                     {"rstrip", false}, {"normalized", false}, {"special", special}});
+      out.push_back({{"id", static_cast<int64_t>(id)},
+                     {"content", v_.tokens[id]},
+                     {"single_word", false},
+                     {"lstrip", false},
+                     {"rstrip", false},
+                     {"normalized", false},
+                     {"special", special}});
     }
     return out;
   }
@@ -125,7 +167,8 @@ class Converter {
       std::string token = sanitize_utf8(v_.tokens[id]);
       // Padding entries may repeat; a name that no text produces keeps the ids in place.
       if (out.contains(token)) token = fmt::format("<duplicate {} of {}>", id, token);
-      if (out.contains(token)) fail_input("{}: tokenizer.ggml.tokens[{}] repeats a token", where_, id);
+      if (out.contains(token))
+        fail_input("{}: tokenizer.ggml.tokens[{}] repeats a token", where_, id);
       out.emplace(token, static_cast<int64_t>(id));
     }
     return out;
@@ -153,18 +196,26 @@ class Converter {
     if (bos) pair.push_back(put(*v_.bos, 1));
     pair.push_back(text("B", 1));
     if (eos) pair.push_back(put(*v_.eos, 1));
-    return json::object{{"type", "TemplateProcessing"}, {"single", single}, {"pair", pair}, {"special_tokens", special}};
+    return json::object{{"type", "TemplateProcessing"},
+                        {"single", single},
+                        {"pair", pair},
+                        {"special_tokens", special}};
   }
 
   void byte_level_parts(json::object& out) const {
-    const auto cut = std::find_if(kCuts.begin(), kCuts.end(), [&](const auto& c) { return c.first == v_.pre; });
+    const auto cut =
+        std::find_if(kCuts.begin(), kCuts.end(), [&](const auto& c) { return c.first == v_.pre; });
     if (cut == kCuts.end()) {
       fail_input("{}: tokenizer.ggml.pre is '{}', which is not supported; supported are {}", where_,
                  printable(v_.pre), kSupported);
     }
-    if (v_.merges.empty()) fail_input("{}: tokenizer.ggml.merges is missing or empty, the model 'gpt2' needs it", where_);
-    const bool llama3 = v_.pre == "llama-bpe" || v_.pre == "llama3" || v_.pre == "llama-v3" || v_.pre == "falcon3";
-    out["normalizer"] = cut->second == WordCut::kQwen2 ? json::value{{"type", "NFC"}} : json::value(nullptr);
+    if (v_.merges.empty())
+      fail_input("{}: tokenizer.ggml.merges is missing or empty, the model 'gpt2' needs it",
+                 where_);
+    const bool llama3 =
+        v_.pre == "llama-bpe" || v_.pre == "llama3" || v_.pre == "llama-v3" || v_.pre == "falcon3";
+    out["normalizer"] =
+        cut->second == WordCut::kQwen2 ? json::value{{"type", "NFC"}} : json::value(nullptr);
     json::array steps;
     switch (cut->second) {
       case WordCut::kGpt2:
@@ -189,26 +240,37 @@ class Converter {
     json::array merges;
     merges.reserve(v_.merges.size());
     for (const std::string& merge : v_.merges) {
-      const size_t space = merge.find(' ', 1);  // a token may itself begin with a space, never hold one later
+      const size_t space =
+          merge.find(' ', 1);  // a token may itself begin with a space, never hold one later
       if (space == std::string::npos) {
-        fail_input("{}: tokenizer.ggml.merges has the entry '{}', it must be two tokens with a space between", where_,
-                   printable(merge));
+        fail_input(
+            "{}: tokenizer.ggml.merges has the entry '{}', it must be two tokens with a space "
+            "between",
+            where_, printable(merge));
       }
-      merges.push_back(json::array{sanitize_utf8(merge.substr(0, space)), sanitize_utf8(merge.substr(space + 1))});
+      merges.push_back(json::array{sanitize_utf8(merge.substr(0, space)),
+                                   sanitize_utf8(merge.substr(space + 1))});
     }
-    out["model"] = json::object{{"type", "BPE"}, {"dropout", nullptr}, {"unk_token", nullptr},
-                                {"continuing_subword_prefix", nullptr}, {"end_of_word_suffix", nullptr},
-                                {"fuse_unk", false}, {"byte_fallback", false}, {"ignore_merges", llama3},
-                                {"vocab", vocabulary()}, {"merges", std::move(merges)}};
+    out["model"] = json::object{{"type", "BPE"},
+                                {"dropout", nullptr},
+                                {"unk_token", nullptr},
+                                {"continuing_subword_prefix", nullptr},
+                                {"end_of_word_suffix", nullptr},
+                                {"fuse_unk", false},
+                                {"byte_fallback", false},
+                                {"ignore_merges", llama3},
+                                {"vocab", vocabulary()},
+                                {"merges", std::move(merges)}};
   }
 
-  // SentencePiece merges the pair whose joined token has the best score: every way to cut a normal token in two known
-  // ones is a merge, ordered by that score.
+  // SentencePiece merges the pair whose joined token has the best score: every way to cut a normal
+  // token in two known ones is a merge, ordered by that score.
   json::array merges_by_score() const {
     std::unordered_map<std::string_view, size_t> ids;
     ids.reserve(v_.tokens.size());
     for (size_t id = 0; id < v_.tokens.size(); ++id) {
-      if (type(id) == TokenType::kNormal || type(id) == TokenType::kUnused) ids.emplace(v_.tokens[id], id);
+      if (type(id) == TokenType::kNormal || type(id) == TokenType::kUnused)
+        ids.emplace(v_.tokens[id], id);
     }
     struct Merge {
       float score;
@@ -218,16 +280,21 @@ class Converter {
     constexpr size_t kMaxToken = 1024;  // bytes; the cuts of one token cost its length squared
     for (size_t id = 0; id < v_.tokens.size(); ++id) {
       const std::string_view token = v_.tokens[id];
-      if (type(id) != TokenType::kNormal || token.size() > kMaxToken || !is_valid_utf8(token)) continue;
+      if (type(id) != TokenType::kNormal || token.size() > kMaxToken || !is_valid_utf8(token))
+        continue;
       for (size_t cut = 1; cut < token.size(); ++cut) {
-        if ((static_cast<unsigned char>(token[cut]) & 0xC0) == 0x80) continue;  // inside a character
+        if ((static_cast<unsigned char>(token[cut]) & 0xC0) == 0x80)
+          continue;  // inside a character
         const auto left = ids.find(token.substr(0, cut));
         const auto right = ids.find(token.substr(cut));
-        if (left != ids.end() && right != ids.end()) merges.push_back({v_.scores[id], left->second, right->second, id});
+        if (left != ids.end() && right != ids.end())
+          merges.push_back({v_.scores[id], left->second, right->second, id});
       }
     }
     // Not a number sorts last, so that the order is total.
-    const auto key = [](float score) { return score == score ? score : -std::numeric_limits<float>::infinity(); };
+    const auto key = [](float score) {
+      return score == score ? score : -std::numeric_limits<float>::infinity();
+    };
     std::sort(merges.begin(), merges.end(), [&](const Merge& a, const Merge& b) {
       const float x = key(a.score);
       const float y = key(b.score);
@@ -245,7 +312,8 @@ class Converter {
     const bool prefix = v_.add_space_prefix.value_or(true);
     json::array steps;
     if (prefix) steps.push_back(json::object{{"type", "Prepend"}, {"prepend", kMark}});
-    steps.push_back(json::object{{"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", kMark}});
+    steps.push_back(
+        json::object{{"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", kMark}});
     out["normalizer"] = json::object{{"type", "Sequence"}, {"normalizers", std::move(steps)}};
     out["pre_tokenizer"] = nullptr;
     out["post_processor"] = post_processor(true);
@@ -255,7 +323,8 @@ class Converter {
         json::object{{"type", "Fuse"}},
     };
     if (prefix) {
-      decoders.push_back(json::object{{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}});
+      decoders.push_back(
+          json::object{{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}});
     }
     out["decoder"] = json::object{{"type", "Sequence"}, {"decoders", std::move(decoders)}};
     json::value unk = nullptr;
@@ -264,10 +333,16 @@ class Converter {
       if (type(id) == TokenType::kUnknown) unk_id = static_cast<int32_t>(id);
     }
     if (unk_id) unk = sanitize_utf8(v_.tokens[static_cast<size_t>(*unk_id)]);
-    out["model"] = json::object{{"type", "BPE"}, {"dropout", nullptr}, {"unk_token", unk},
-                                {"continuing_subword_prefix", nullptr}, {"end_of_word_suffix", nullptr},
-                                {"fuse_unk", true}, {"byte_fallback", true}, {"ignore_merges", false},
-                                {"vocab", vocabulary()}, {"merges", merges_by_score()}};
+    out["model"] = json::object{{"type", "BPE"},
+                                {"dropout", nullptr},
+                                {"unk_token", unk},
+                                {"continuing_subword_prefix", nullptr},
+                                {"end_of_word_suffix", nullptr},
+                                {"fuse_unk", true},
+                                {"byte_fallback", true},
+                                {"ignore_merges", false},
+                                {"vocab", vocabulary()},
+                                {"merges", merges_by_score()}};
   }
 
   const GgufVocabulary& v_;

@@ -22,8 +22,8 @@ std::string describe(const json::value& value) {
 JsonNode::JsonNode(const json::value& value, std::string file, std::string path)
     : object_(value.if_object()), file_(std::move(file)), path_(std::move(path)) {
   if (object_ == nullptr) {
-    fail_input("{}: {} is {}, it must be an object", file_, path_.empty() ? "the document" : printable(path_),
-               describe(value));
+    fail_input("{}: {} is {}, it must be an object", file_,
+               path_.empty() ? "the document" : printable(path_), describe(value));
   }
 }
 
@@ -38,11 +38,14 @@ const json::value* JsonNode::find(std::string_view key) const {
 
 void JsonNode::wrong(std::string_view key, std::string_view accepted) const {
   const json::value* value = object_->if_contains(key);
-  if (value == nullptr) fail_input("{}: {} is missing, it must be {}", file_, printable(place(key)), accepted);
-  fail_input("{}: {} is {}, it must be {}", file_, printable(place(key)), describe(*value), accepted);
+  if (value == nullptr)
+    fail_input("{}: {} is missing, it must be {}", file_, printable(place(key)), accepted);
+  fail_input("{}: {} is {}, it must be {}", file_, printable(place(key)), describe(*value),
+             accepted);
 }
 
-void JsonNode::unsupported(std::string_view kind, std::string_view type, std::string_view supported) const {
+void JsonNode::unsupported(std::string_view kind, std::string_view type,
+                           std::string_view supported) const {
   fail_input("{}: {} has the {} type '{}', which is not supported; supported are {}", file_,
              path_.empty() ? "the document" : printable(path_), kind, printable(type), supported);
 }
@@ -71,12 +74,15 @@ bool JsonNode::boolean(std::string_view key) const {
   return value.get_bool();
 }
 
-bool JsonNode::boolean_or(std::string_view key, bool fallback) const { return has(key) ? boolean(key) : fallback; }
+bool JsonNode::boolean_or(std::string_view key, bool fallback) const {
+  return has(key) ? boolean(key) : fallback;
+}
 
 int64_t JsonNode::integer(std::string_view key, int64_t low, int64_t high) const {
   const std::string accepted = fmt::format("an integer from {} to {}", low, high);
   const json::value& value = need(key, accepted);
-  if (!value.is_int64() || value.get_int64() < low || value.get_int64() > high) wrong(key, accepted);
+  if (!value.is_int64() || value.get_int64() < low || value.get_int64() > high)
+    wrong(key, accepted);
   return value.get_int64();
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A JSON object of a tokenizer file together with its place, so that each typed access can say in its error
-// which file, which key and what was accepted.
+// A JSON object of a tokenizer file together with its place, so that each typed access can say in
+// its error which file, which key and what was accepted.
 #pragma once
 
 #include <boost/json.hpp>
@@ -39,7 +39,8 @@ class JsonNode {
   char32_t character(std::string_view key) const;
 
   [[noreturn]] void wrong(std::string_view key, std::string_view accepted) const;
-  [[noreturn]] void unsupported(std::string_view kind, std::string_view type, std::string_view supported) const;
+  [[noreturn]] void unsupported(std::string_view kind, std::string_view type,
+                                std::string_view supported) const;
 
  private:
   const boost::json::value& need(std::string_view key, std::string_view accepted) const;

@@ -19,7 +19,8 @@ constexpr std::string_view kSupported =
 class SequenceNormalizer : public Normalizer {
  public:
   explicit SequenceNormalizer(const JsonNode& node) {
-    for (const JsonNode& part : node.children("normalizers")) parts_.push_back(Normalizer::from_json(part));
+    for (const JsonNode& part : node.children("normalizers"))
+      parts_.push_back(Normalizer::from_json(part));
   }
   void apply(NormalText& text) const override {
     for (const auto& part : parts_) part->apply(text);
@@ -48,7 +49,8 @@ class ReplaceNormalizer : public Normalizer {
   }
   void apply(NormalText& text) const override {
     std::string out = pattern_.replace_all(text.text, content_);
-    if (content_.empty() && out.size() != text.text.size() && (out.empty() || out[0] != text.text[0])) {
+    if (content_.empty() && out.size() != text.text.size() &&
+        (out.empty() || out[0] != text.text[0])) {
       text.at_origin = false;
     }
     text.text = std::move(out);

@@ -12,9 +12,11 @@ namespace {
 
 namespace json = boost::json;
 
-constexpr std::string_view kSupported = "Sequence, TemplateProcessing, ByteLevel, BertProcessing, RobertaProcessing";
+constexpr std::string_view kSupported =
+    "Sequence, TemplateProcessing, ByteLevel, BertProcessing, RobertaProcessing";
 
-int32_t checked_id(const JsonNode& node, std::string_view key, const json::value& value, int32_t end_id) {
+int32_t checked_id(const JsonNode& node, std::string_view key, const json::value& value,
+                   int32_t end_id) {
   if (!value.is_int64() || value.get_int64() < 0 || value.get_int64() >= end_id) {
     fail_input("{}: {} holds {}, it must hold token ids from 0 to {}", node.file(), node.place(key),
                printable(json::serialize(value)), end_id - 1);
@@ -69,7 +71,8 @@ PostProcessor PostProcessor::from_json(const JsonNode& node, int32_t end_id) {
       PostProcessor next = from_json(part, end_id);
       const bool adds = !next.before.empty() || !next.after.empty();
       if (!adds) continue;
-      // The tokenizers package hands the tokens of the first one to the second as if they were a text of their own.
+      // The tokenizers package hands the tokens of the first one to the second as if they were a
+      // text of their own.
       if (!out.before.empty() || !out.after.empty()) {
         node.wrong("processors", "processors of which at most one adds tokens");
       }

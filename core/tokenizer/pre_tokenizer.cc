@@ -33,7 +33,8 @@ Behavior behavior_from_json(const JsonNode& node, std::string_view key, std::str
 }
 
 // Appends the words that `parts`, which cover one old word starting at `base`, become.
-void join_parts(const std::vector<RegexPart>& parts, Behavior behavior, size_t base, std::vector<WordRange>& out) {
+void join_parts(const std::vector<RegexPart>& parts, Behavior behavior, size_t base,
+                std::vector<WordRange>& out) {
   const size_t first = out.size();
   const auto add = [&](size_t begin, size_t end) { out.push_back({base + begin, base + end}); };
   bool previous = false;
@@ -128,7 +129,8 @@ void rewrite_words(Words& words, const Write& write) {
 class SequencePreTokenizer : public PreTokenizer {
  public:
   explicit SequencePreTokenizer(const JsonNode& node) {
-    for (const JsonNode& part : node.children("pretokenizers")) parts_.push_back(PreTokenizer::from_json(part));
+    for (const JsonNode& part : node.children("pretokenizers"))
+      parts_.push_back(PreTokenizer::from_json(part));
   }
   void apply(Words& words) const override {
     for (const auto& part : parts_) part->apply(words);
@@ -163,7 +165,8 @@ class SplitPreTokenizer : public PreTokenizer {
 class ByteLevelPreTokenizer : public PreTokenizer {
  public:
   explicit ByteLevelPreTokenizer(const JsonNode& node)
-      : add_prefix_space_(node.boolean("add_prefix_space")), use_regex_(node.boolean_or("use_regex", true)),
+      : add_prefix_space_(node.boolean("add_prefix_space")),
+        use_regex_(node.boolean_or("use_regex", true)),
         pattern_(Regex::compile(kGpt2Pattern, "the ByteLevel pre-tokenizer")) {}
   void apply(Words& words) const override {
     if (add_prefix_space_) {
@@ -173,9 +176,12 @@ class ByteLevelPreTokenizer : public PreTokenizer {
       });
     }
     if (use_regex_) {
-      split_words(words, Behavior::kIsolated, [this](std::string_view word) { return pattern_.split(word); });
+      split_words(words, Behavior::kIsolated,
+                  [this](std::string_view word) { return pattern_.split(word); });
     }
-    rewrite_words(words, [](std::string_view word, bool, std::string& out) { append_as_alphabet(word, out); });
+    rewrite_words(words, [](std::string_view word, bool, std::string& out) {
+      append_as_alphabet(word, out);
+    });
   }
 
  private:
@@ -187,9 +193,11 @@ class ByteLevelPreTokenizer : public PreTokenizer {
 // Words by a predicate on characters: Digits, Punctuation, WhitespaceSplit.
 class CharPreTokenizer : public PreTokenizer {
  public:
-  CharPreTokenizer(bool (*predicate)(char32_t), Behavior behavior) : predicate_(predicate), behavior_(behavior) {}
+  CharPreTokenizer(bool (*predicate)(char32_t), Behavior behavior)
+      : predicate_(predicate), behavior_(behavior) {}
   void apply(Words& words) const override {
-    split_words(words, behavior_, [this](std::string_view word) { return char_parts(word, predicate_); });
+    split_words(words, behavior_,
+                [this](std::string_view word) { return char_parts(word, predicate_); });
   }
 
  private:
@@ -225,8 +233,8 @@ class MetaspacePreTokenizer : public PreTokenizer {
  public:
   explicit MetaspacePreTokenizer(const JsonNode& node) : split_(node.boolean_or("split", true)) {
     append_utf8(mark_, node.character("replacement"));
-    const std::string scheme =
-        node.string_or("prepend_scheme", node.boolean_or("add_prefix_space", true) ? "always" : "never");
+    const std::string scheme = node.string_or(
+        "prepend_scheme", node.boolean_or("add_prefix_space", true) ? "always" : "never");
     if (scheme == "always") {
       scheme_ = Scheme::kAlways;
     } else if (scheme == "first") {
@@ -252,7 +260,8 @@ class MetaspacePreTokenizer : public PreTokenizer {
     split_words(words, Behavior::kMergedWithNext, [this](std::string_view word) {
       std::vector<RegexPart> parts;
       size_t done = 0;
-      for (size_t at = word.find(mark_); at != std::string_view::npos; at = word.find(mark_, done)) {
+      for (size_t at = word.find(mark_); at != std::string_view::npos;
+           at = word.find(mark_, done)) {
         if (at > done) parts.push_back({done, at, false});
         done = at + mark_.size();
         parts.push_back({at, done, true});
@@ -278,13 +287,16 @@ std::unique_ptr<const PreTokenizer> PreTokenizer::from_json(const JsonNode& node
   if (type == "Split") return std::make_unique<SplitPreTokenizer>(node);
   if (type == "Digits") {
     return std::make_unique<CharPreTokenizer>(
-        is_numeric, node.boolean_or("individual_digits", false) ? Behavior::kIsolated : Behavior::kContiguous);
+        is_numeric,
+        node.boolean_or("individual_digits", false) ? Behavior::kIsolated : Behavior::kContiguous);
   }
   if (type == "Punctuation") {
-    return std::make_unique<CharPreTokenizer>(is_punctuation, behavior_from_json(node, "behavior", "Isolated"));
+    return std::make_unique<CharPreTokenizer>(is_punctuation,
+                                              behavior_from_json(node, "behavior", "Isolated"));
   }
   if (type == "Whitespace") return std::make_unique<WhitespacePreTokenizer>();
-  if (type == "WhitespaceSplit") return std::make_unique<CharPreTokenizer>(is_space, Behavior::kRemoved);
+  if (type == "WhitespaceSplit")
+    return std::make_unique<CharPreTokenizer>(is_space, Behavior::kRemoved);
   if (type == "Metaspace") return std::make_unique<MetaspacePreTokenizer>(node);
   node.unsupported("pre-tokenizer", type, kSupported);
 }

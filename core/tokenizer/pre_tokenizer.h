@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The "pre_tokenizer" of a tokenizer file: cuts normalized text into words; no token crosses a word's end.
+// The "pre_tokenizer" of a tokenizer file: cuts normalized text into words; no token crosses a
+// word's end.
 #pragma once
 
 #include <boost/json.hpp>
@@ -19,7 +20,8 @@ struct WordRange {  // bytes [begin, end) of Words::text, never empty
   size_t end;
 };
 
-// One buffer and the words in it, in order. Ranges do not overlap but may leave gaps (removed text).
+// One buffer and the words in it, in order. Ranges do not overlap but may leave gaps (removed
+// text).
 struct Words {
   std::string text;
   std::vector<WordRange> ranges;

@@ -35,7 +35,8 @@ std::string message_of(int code) {
   return reinterpret_cast<const char*>(text);
 }
 
-// Steps one match may take: a scan over the whole text and its undoing, some times over, but nothing exponential.
+// Steps one match may take: a scan over the whole text and its undoing, some times over, but
+// nothing exponential.
 uint32_t match_limit(size_t text_bytes) {
   constexpr size_t kBase = 2'000'000;
   constexpr size_t kPerByte = 16;
@@ -60,13 +61,14 @@ Regex Regex::compile_pcre(const std::string& pcre, std::string_view shown, std::
   PCRE2_SIZE offset = 0;
   auto made = std::make_shared<Code>();
   made->code.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pcre.data()), pcre.size(),
-                                 PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, &error, &offset,
-                                 context.get()));
+                                 PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C,
+                                 &error, &offset, context.get()));
   if (made->code == nullptr) {
-    fail_input("{}: the pattern '{}' is not a supported regular expression: {}", where, printable(shown),
-               message_of(error));
+    fail_input("{}: the pattern '{}' is not a supported regular expression: {}", where,
+               printable(shown), message_of(error));
   }
-  // Without JIT (an exotic machine, or memory that may not be executable) the interpreter gives the same matches.
+  // Without JIT (an exotic machine, or memory that may not be executable) the interpreter gives the
+  // same matches.
   (void)pcre2_jit_compile(made->code.get(), PCRE2_JIT_COMPLETE);
   made->shown = shown;
   made->where = where;
@@ -78,7 +80,8 @@ Regex Regex::compile(std::string_view pattern, std::string_view where) {
 }
 
 Regex Regex::literal(std::string_view text, std::string_view where) {
-  if (text.empty()) fail_input("{}: an empty string cannot be searched for, give at least one character", where);
+  if (text.empty())
+    fail_input("{}: an empty string cannot be searched for, give at least one character", where);
   return compile_pcre(quote_regex(text), text, where);
 }
 
@@ -90,7 +93,8 @@ Regex Regex::from_json(const JsonNode& node, std::string_view key) {
   node.wrong(key, "an object with the key 'Regex' or 'String'");
 }
 
-void Regex::for_each_match(std::string_view text, const std::function<void(size_t, size_t)>& visit) const {
+void Regex::for_each_match(std::string_view text,
+                           const std::function<void(size_t, size_t)>& visit) const {
   const auto data = need(pcre2_match_data_create(1, nullptr));
   const auto context = need(pcre2_match_context_create(nullptr));
   pcre2_set_match_limit(context.get(), match_limit(text.size()));
@@ -99,8 +103,8 @@ void Regex::for_each_match(std::string_view text, const std::function<void(size_
   const auto subject = reinterpret_cast<PCRE2_SPTR>(text.empty() ? "" : text.data());
 
   const auto run = [&](size_t from, uint32_t options) {
-    return pcre2_match(code_->code.get(), subject, text.size(), from, PCRE2_NO_UTF_CHECK | options, data.get(),
-                       context.get());
+    return pcre2_match(code_->code.get(), subject, text.size(), from, PCRE2_NO_UTF_CHECK | options,
+                       data.get(), context.get());
   };
   size_t from = 0;
   size_t last_end = static_cast<size_t>(-1);
@@ -109,15 +113,15 @@ void Regex::for_each_match(std::string_view text, const std::function<void(size_
     if (rc == PCRE2_ERROR_JIT_STACKLIMIT) rc = run(from, PCRE2_NO_JIT);
     if (rc == PCRE2_ERROR_NOMATCH) break;
     if (rc < 0) {
-      fail_input("{}: the pattern '{}' gave up on a text of {} bytes: {}", code_->where, printable(code_->shown),
-                 text.size(), message_of(rc));
+      fail_input("{}: the pattern '{}' gave up on a text of {} bytes: {}", code_->where,
+                 printable(code_->shown), text.size(), message_of(rc));
     }
     const PCRE2_SIZE* ends = pcre2_get_ovector_pointer(data.get());
     const size_t begin = ends[0];
     const size_t end = ends[1];
     if (begin < from || end < begin) {
-      fail_input("{}: the pattern '{}' moves the start of its match, which is not supported", code_->where,
-                 printable(code_->shown));
+      fail_input("{}: the pattern '{}' moves the start of its match, which is not supported",
+                 code_->where, printable(code_->shown));
     }
     const bool empty = begin == end;
     if (!empty || begin != last_end) visit(begin, end);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A compiled pattern of a tokenizer file: PCRE2 with JIT where the machine has one, in UTF mode, with limits on
-// steps and memory so that a hostile pattern ends in an error.
+// A compiled pattern of a tokenizer file: PCRE2 with JIT where the machine has one, in UTF mode,
+// with limits on steps and memory so that a hostile pattern ends in an error.
 #pragma once
 
 #include <cstddef>
@@ -30,9 +30,10 @@ class Regex {
   // The object {"Regex": pattern} or {"String": text} at `key`.
   static Regex from_json(const JsonNode& node, std::string_view key);
 
-  // Calls visit(begin, end) for each match from left to right; an empty match directly behind a match is
-  // skipped. `text` is valid UTF-8. Throws Error(kInput) when a limit is exhausted.
-  void for_each_match(std::string_view text, const std::function<void(size_t, size_t)>& visit) const;
+  // Calls visit(begin, end) for each match from left to right; an empty match directly behind a
+  // match is skipped. `text` is valid UTF-8. Throws Error(kInput) when a limit is exhausted.
+  void for_each_match(std::string_view text,
+                      const std::function<void(size_t, size_t)>& visit) const;
   // Matches and the gaps between them; together they cover `text`.
   std::vector<RegexPart> split(std::string_view text) const;
   std::string replace_all(std::string_view text, std::string_view replacement) const;
@@ -40,7 +41,8 @@ class Regex {
  private:
   struct Code;
   explicit Regex(std::shared_ptr<const Code> code) : code_(std::move(code)) {}
-  static Regex compile_pcre(const std::string& pcre, std::string_view shown, std::string_view where);
+  static Regex compile_pcre(const std::string& pcre, std::string_view shown,
+                            std::string_view where);
   std::shared_ptr<const Code> code_;
 };
 

@@ -12,8 +12,8 @@
 namespace pluq {
 namespace {
 
-// Contents of character classes. PCRE2's own \s and \h take U+180E for a space, and its \w knows only letters,
-// numbers and underscore; Oniguruma follows the Unicode properties.
+// Contents of character classes. PCRE2's own \s and \h take U+180E for a space, and its \w knows
+// only letters, numbers and underscore; Oniguruma follows the Unicode properties.
 constexpr std::string_view kSpace =
     R"(\x{9}-\x{d}\x{20}\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000})";
 constexpr std::string_view kNotSpace =
@@ -25,23 +25,68 @@ constexpr std::string_view kHex = "0-9A-Fa-f";
 constexpr std::string_view kNotHex = R"(\x{0}-\x{2f}\x{3a}-\x{40}\x{47}-\x{60}\x{67}-\x{10ffff})";
 
 constexpr std::array<std::pair<std::string_view, std::string_view>, 37> kCategories = {{
-    {"letter", "L"}, {"casedletter", "L&"}, {"uppercaseletter", "Lu"}, {"lowercaseletter", "Ll"},
-    {"titlecaseletter", "Lt"}, {"modifierletter", "Lm"}, {"otherletter", "Lo"}, {"mark", "M"},
-    {"combiningmark", "M"}, {"nonspacingmark", "Mn"}, {"spacingmark", "Mc"}, {"enclosingmark", "Me"},
-    {"number", "N"}, {"decimalnumber", "Nd"}, {"letternumber", "Nl"}, {"othernumber", "No"},
-    {"punctuation", "P"}, {"connectorpunctuation", "Pc"}, {"dashpunctuation", "Pd"}, {"openpunctuation", "Ps"},
-    {"closepunctuation", "Pe"}, {"initialpunctuation", "Pi"}, {"finalpunctuation", "Pf"},
-    {"otherpunctuation", "Po"}, {"symbol", "S"}, {"mathsymbol", "Sm"}, {"currencysymbol", "Sc"},
-    {"modifiersymbol", "Sk"}, {"othersymbol", "So"}, {"separator", "Z"}, {"spaceseparator", "Zs"},
-    {"lineseparator", "Zl"}, {"paragraphseparator", "Zp"}, {"other", "C"}, {"control", "Cc"}, {"format", "Cf"},
+    {"letter", "L"},
+    {"casedletter", "L&"},
+    {"uppercaseletter", "Lu"},
+    {"lowercaseletter", "Ll"},
+    {"titlecaseletter", "Lt"},
+    {"modifierletter", "Lm"},
+    {"otherletter", "Lo"},
+    {"mark", "M"},
+    {"combiningmark", "M"},
+    {"nonspacingmark", "Mn"},
+    {"spacingmark", "Mc"},
+    {"enclosingmark", "Me"},
+    {"number", "N"},
+    {"decimalnumber", "Nd"},
+    {"letternumber", "Nl"},
+    {"othernumber", "No"},
+    {"punctuation", "P"},
+    {"connectorpunctuation", "Pc"},
+    {"dashpunctuation", "Pd"},
+    {"openpunctuation", "Ps"},
+    {"closepunctuation", "Pe"},
+    {"initialpunctuation", "Pi"},
+    {"finalpunctuation", "Pf"},
+    {"otherpunctuation", "Po"},
+    {"symbol", "S"},
+    {"mathsymbol", "Sm"},
+    {"currencysymbol", "Sc"},
+    {"modifiersymbol", "Sk"},
+    {"othersymbol", "So"},
+    {"separator", "Z"},
+    {"spaceseparator", "Zs"},
+    {"lineseparator", "Zl"},
+    {"paragraphseparator", "Zp"},
+    {"other", "C"},
+    {"control", "Cc"},
+    {"format", "Cf"},
     {"privateuse", "Co"},
 }};
 
 // Properties that PCRE2 knows by the same name; any other name is taken for a script.
-constexpr std::array<std::string_view, 22> kBinaryProperties = {
-    "any", "alphabetic", "uppercase", "lowercase", "emoji", "emojipresentation", "emojimodifier",
-    "emojimodifierbase", "emojicomponent", "extendedpictographic", "ideographic", "math", "dash", "diacritic",
-    "extender", "hexdigit", "cased", "caseignorable", "idstart", "idcontinue", "xidstart", "xidcontinue"};
+constexpr std::array<std::string_view, 22> kBinaryProperties = {"any",
+                                                                "alphabetic",
+                                                                "uppercase",
+                                                                "lowercase",
+                                                                "emoji",
+                                                                "emojipresentation",
+                                                                "emojimodifier",
+                                                                "emojimodifierbase",
+                                                                "emojicomponent",
+                                                                "extendedpictographic",
+                                                                "ideographic",
+                                                                "math",
+                                                                "dash",
+                                                                "diacritic",
+                                                                "extender",
+                                                                "hexdigit",
+                                                                "cased",
+                                                                "caseignorable",
+                                                                "idstart",
+                                                                "idcontinue",
+                                                                "xidstart",
+                                                                "xidcontinue"};
 
 char ascii_lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; }
 char ascii_upper(char c) { return c >= 'a' && c <= 'z' ? static_cast<char>(c - 32) : c; }
@@ -60,7 +105,8 @@ class Translator {
 
  private:
   [[noreturn]] void refuse(std::string_view what, size_t at) const {
-    fail_input("{}: the pattern '{}' has {} at byte {}, which is not supported", where_, printable(in_), what, at);
+    fail_input("{}: the pattern '{}' has {} at byte {}, which is not supported", where_,
+               printable(in_), what, at);
   }
   bool starts(std::string_view text) const { return in_.substr(pos_).starts_with(text); }
   char peek() const { return pos_ < in_.size() ? in_[pos_] : '\0'; }
@@ -125,7 +171,8 @@ class Translator {
     }
     pos_ += 2;
     out_ += "(?";
-    for (; pos_ < in_.size() && (in_[pos_] == 'i' || in_[pos_] == 'm' || in_[pos_] == '-'); ++pos_) {
+    for (; pos_ < in_.size() && (in_[pos_] == 'i' || in_[pos_] == 'm' || in_[pos_] == '-');
+         ++pos_) {
       out_ += in_[pos_] == 'm' ? 's' : in_[pos_];  // Ruby's m lets '.' match a newline
     }
     if (peek() == ')') groups_.pop_back();
@@ -151,10 +198,10 @@ class Translator {
       return;
     }
     pos_ = p + 1;
-    const std::string counts =
-        comma ? fmt::format("{{{},{}}}", low.empty() ? "0" : low, high) : fmt::format("{{{}}}", low);
-    // In Ruby's syntax a '+' here repeats the interval, and '?' behind a fixed count makes it optional; PCRE2
-    // would take them for possessive and lazy.
+    const std::string counts = comma ? fmt::format("{{{},{}}}", low.empty() ? "0" : low, high)
+                                     : fmt::format("{{{}}}", low);
+    // In Ruby's syntax a '+' here repeats the interval, and '?' behind a fixed count makes it
+    // optional; PCRE2 would take them for possessive and lazy.
     if (peek() == '+' || (peek() == '?' && !comma)) {
       out_.insert(atom_, "(?:");
       out_ += counts + ")" + in_[pos_++];
@@ -205,7 +252,8 @@ class Translator {
     for (const char c : name) {
       if (c != ' ' && c != '_' && c != '-') key += ascii_lower(c);
     }
-    if (key == "space" || key == "whitespace") return emit_set(negated ? kNotSpace : kSpace, false, in_class);
+    if (key == "space" || key == "whitespace")
+      return emit_set(negated ? kNotSpace : kSpace, false, in_class);
     if (key == "word" && !(negated && in_class)) return emit_set(kWord, negated, in_class);
     const auto known = std::find_if(kCategories.begin(), kCategories.end(),
                                     [&](const auto& entry) { return entry.first == key; });
@@ -219,13 +267,15 @@ class Translator {
       pcre = key == "alpha" ? "Alphabetic" : key == "upper" ? "Uppercase" : "Lowercase";
     } else if (key == "digit") {
       pcre = "Nd";
-    } else if (std::find(kBinaryProperties.begin(), kBinaryProperties.end(), key) != kBinaryProperties.end()) {
+    } else if (std::find(kBinaryProperties.begin(), kBinaryProperties.end(), key) !=
+               kBinaryProperties.end()) {
       pcre = key;
     } else {
       pcre = "sc:" + key;  // without "sc:" PCRE2 would match script extensions
     }
     for (const char c : pcre) {
-      if (!is_digit(c) && c != ':' && c != '&' && !(ascii_lower(c) >= 'a' && ascii_lower(c) <= 'z')) {
+      if (!is_digit(c) && c != ':' && c != '&' &&
+          !(ascii_lower(c) >= 'a' && ascii_lower(c) <= 'z')) {
         refuse("an unknown property", start);
       }
     }
@@ -243,23 +293,42 @@ class Translator {
     if (static_cast<signed char>(c) < 0) return copy_char();
     ++pos_;
     switch (c) {
-      case 's': return emit_set(kSpace, false, in_class);
-      case 'S': return emit_set(kNotSpace, false, in_class);
-      case 'h': return emit_set(kHex, false, in_class);
-      case 'H': return emit_set(kNotHex, false, in_class);
-      case 'd': return emit_set("\\p{Nd}", false, in_class);
-      case 'D': return emit_set("\\P{Nd}", false, in_class);
-      case 'w': return emit_set(kWord, false, in_class);
-      case 'p': return property(false, in_class, start);
-      case 'P': return property(true, in_class, start);
-      case 'u': return hex_escape(4, start);
-      case 'x': return hex_escape(2, start);
-      case 'v': out_ += "\\x{b}"; return;
-      case 'n': case 't': case 'r': case 'f': case 'a': case 'e':
+      case 's':
+        return emit_set(kSpace, false, in_class);
+      case 'S':
+        return emit_set(kNotSpace, false, in_class);
+      case 'h':
+        return emit_set(kHex, false, in_class);
+      case 'H':
+        return emit_set(kNotHex, false, in_class);
+      case 'd':
+        return emit_set("\\p{Nd}", false, in_class);
+      case 'D':
+        return emit_set("\\P{Nd}", false, in_class);
+      case 'w':
+        return emit_set(kWord, false, in_class);
+      case 'p':
+        return property(false, in_class, start);
+      case 'P':
+        return property(true, in_class, start);
+      case 'u':
+        return hex_escape(4, start);
+      case 'x':
+        return hex_escape(2, start);
+      case 'v':
+        out_ += "\\x{b}";
+        return;
+      case 'n':
+      case 't':
+      case 'r':
+      case 'f':
+      case 'a':
+      case 'e':
         out_ += '\\';
         out_ += c;
         return;
-      default: break;
+      default:
+        break;
     }
     if (in_class) {
       if (c == 'b') {
@@ -269,14 +338,24 @@ class Translator {
     } else {
       const std::string word = fmt::format("[{}]", kWord);
       switch (c) {
-        case 'W': return emit_set(kWord, true, false);
-        case 'b': out_ += fmt::format("(?:(?<={0})(?!{0})|(?<!{0})(?={0}))", word); return;
-        case 'B': out_ += fmt::format("(?:(?<={0})(?={0})|(?<!{0})(?!{0}))", word); return;
-        case 'A': case 'z': case 'Z': case 'R': case 'X':
+        case 'W':
+          return emit_set(kWord, true, false);
+        case 'b':
+          out_ += fmt::format("(?:(?<={0})(?!{0})|(?<!{0})(?={0}))", word);
+          return;
+        case 'B':
+          out_ += fmt::format("(?:(?<={0})(?={0})|(?<!{0})(?!{0}))", word);
+          return;
+        case 'A':
+        case 'z':
+        case 'Z':
+        case 'R':
+        case 'X':
           out_ += '\\';
           out_ += c;
           return;
-        default: break;
+        default:
+          break;
       }
     }
     if (is_digit(c) || (ascii_lower(c) >= 'a' && ascii_lower(c) <= 'z')) {
@@ -313,10 +392,16 @@ class Translator {
   void posix_set() {
     const size_t start = pos_;
     const size_t end = in_.find(":]", pos_);
-    const std::string_view name = end == std::string_view::npos ? "" : in_.substr(pos_ + 2, end - pos_ - 2);
+    const std::string_view name =
+        end == std::string_view::npos ? "" : in_.substr(pos_ + 2, end - pos_ - 2);
     constexpr std::array<std::pair<std::string_view, std::string_view>, 8> kSets = {{
-        {"alpha", "\\p{Alphabetic}"}, {"digit", "\\p{Nd}"}, {"alnum", "\\p{Alphabetic}\\p{Nd}"},
-        {"upper", "\\p{Uppercase}"}, {"lower", "\\p{Lowercase}"}, {"space", kSpace}, {"word", kWord},
+        {"alpha", "\\p{Alphabetic}"},
+        {"digit", "\\p{Nd}"},
+        {"alnum", "\\p{Alphabetic}\\p{Nd}"},
+        {"upper", "\\p{Uppercase}"},
+        {"lower", "\\p{Lowercase}"},
+        {"space", kSpace},
+        {"word", kWord},
         {"xdigit", kHex},
     }};
     for (const auto& [key, contents] : kSets) {
@@ -341,7 +426,8 @@ class Translator {
 std::string translate_regex(std::string_view pattern, std::string_view where) {
   constexpr size_t kMaxBytes = 16384;
   if (pattern.size() > kMaxBytes) {
-    fail_input("{}: a pattern of {} bytes, at most {} are accepted", where, pattern.size(), kMaxBytes);
+    fail_input("{}: a pattern of {} bytes, at most {} are accepted", where, pattern.size(),
+               kMaxBytes);
   }
   return Translator(pattern, where).run();
 }
@@ -349,7 +435,8 @@ std::string translate_regex(std::string_view pattern, std::string_view where) {
 std::string quote_regex(std::string_view text) {
   std::string out;
   for (const char c : text) {
-    const bool plain = static_cast<signed char>(c) < 0 || is_digit(c) || (ascii_lower(c) >= 'a' && ascii_lower(c) <= 'z');
+    const bool plain = static_cast<signed char>(c) < 0 || is_digit(c) ||
+                       (ascii_lower(c) >= 'a' && ascii_lower(c) <= 'z');
     if (static_cast<unsigned char>(c) < 0x20) {
       out += fmt::format("\\x{{{:x}}}", static_cast<unsigned>(c));
     } else {

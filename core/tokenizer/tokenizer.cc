@@ -31,14 +31,17 @@ void check_depth(const json::value& document, std::string_view where) {
   while (!open.empty()) {
     const auto [value, depth] = open.back();
     open.pop_back();
-    if (depth > kMaxDepth) fail_input("{}: nested deeper than {} levels, which no tokenizer file needs", where, kMaxDepth);
+    if (depth > kMaxDepth)
+      fail_input("{}: nested deeper than {} levels, which no tokenizer file needs", where,
+                 kMaxDepth);
     if (const json::array* array = value->if_array()) {
       for (const json::value& item : *array) {
         if (item.is_array() || item.is_object()) open.emplace_back(&item, depth + 1);
       }
     } else if (const json::object* object = value->if_object()) {
       for (const auto& entry : *object) {
-        if (entry.value().is_array() || entry.value().is_object()) open.emplace_back(&entry.value(), depth + 1);
+        if (entry.value().is_array() || entry.value().is_object())
+          open.emplace_back(&entry.value(), depth + 1);
       }
     }
   }
@@ -64,13 +67,16 @@ class TextSink : public DecodeSink {
 
 struct Tokenizer::Parts {
   explicit Parts(const JsonNode& document)
-      : model(document.child("model")), normalizer(optional_part<Normalizer>(document, "normalizer")),
+      : model(document.child("model")),
+        normalizer(optional_part<Normalizer>(document, "normalizer")),
         pre_tokenizer(optional_part<PreTokenizer>(document, "pre_tokenizer")),
-        added(document, model, normalizer.get()), end_id(std::max(model.end_id(), added.end_id())) {
+        added(document, model, normalizer.get()),
+        end_id(std::max(model.end_id(), added.end_id())) {
     if (document.has("post_processor")) {
       post_processor = PostProcessor::from_json(document.child("post_processor"), end_id);
     }
-    decoder = document.has("decoder") ? Decoder::from_json(document.child("decoder")) : Decoder::spaces();
+    decoder =
+        document.has("decoder") ? Decoder::from_json(document.child("decoder")) : Decoder::spaces();
   }
 
   // What the id decodes to; null when it names no token.
@@ -83,8 +89,10 @@ struct Tokenizer::Parts {
     const AddedToken* entry = added.by_content(text);
     return entry != nullptr && entry->special;
   }
-  void encode_text(std::string_view text, bool at_origin, BpeModel::Scratch& scratch, std::vector<int32_t>& out) const;
-  void encode_normal(std::string_view text, bool at_origin, BpeModel::Scratch& scratch, std::vector<int32_t>& out) const;
+  void encode_text(std::string_view text, bool at_origin, BpeModel::Scratch& scratch,
+                   std::vector<int32_t>& out) const;
+  void encode_normal(std::string_view text, bool at_origin, BpeModel::Scratch& scratch,
+                     std::vector<int32_t>& out) const;
 
   BpeModel model;
   std::unique_ptr<const Normalizer> normalizer;
@@ -95,14 +103,15 @@ struct Tokenizer::Parts {
   std::unique_ptr<const Decoder> decoder;
 };
 
-// A piece without raw added tokens: normalize it, then look for the added tokens of normalized text.
-void Tokenizer::Parts::encode_text(std::string_view text, bool at_origin, BpeModel::Scratch& scratch,
-                                   std::vector<int32_t>& out) const {
+// A piece without raw added tokens: normalize it, then look for the added tokens of normalized
+// text.
+void Tokenizer::Parts::encode_text(std::string_view text, bool at_origin,
+                                   BpeModel::Scratch& scratch, std::vector<int32_t>& out) const {
   NormalText normal{std::string(text), at_origin};
   if (normalizer) normalizer->apply(normal);
   if (normal.text.size() > kMaxText) {
-    fail_input("a text of {} bytes becomes {} bytes when normalized, at most {} are accepted", text.size(),
-               normal.text.size(), kMaxText);
+    fail_input("a text of {} bytes becomes {} bytes when normalized, at most {} are accepted",
+               text.size(), normal.text.size(), kMaxText);
   }
   for (const TextPiece& piece : added.cut_normalized(normal.text)) {
     if (piece.id) {
@@ -114,8 +123,8 @@ void Tokenizer::Parts::encode_text(std::string_view text, bool at_origin, BpeMod
   }
 }
 
-void Tokenizer::Parts::encode_normal(std::string_view text, bool at_origin, BpeModel::Scratch& scratch,
-                                     std::vector<int32_t>& out) const {
+void Tokenizer::Parts::encode_normal(std::string_view text, bool at_origin,
+                                     BpeModel::Scratch& scratch, std::vector<int32_t>& out) const {
   Words words;
   words.text = text;
   words.at_origin = at_origin;
@@ -127,7 +136,8 @@ void Tokenizer::Parts::encode_normal(std::string_view text, bool at_origin, BpeM
 Tokenizer::Tokenizer(std::unique_ptr<const Parts> parts) : parts_(std::move(parts)) {}
 Tokenizer::~Tokenizer() = default;
 
-std::shared_ptr<const Tokenizer> Tokenizer::from_json(const json::value& document, std::string_view where) {
+std::shared_ptr<const Tokenizer> Tokenizer::from_json(const json::value& document,
+                                                      std::string_view where) {
   check_depth(document, where);
   auto parts = std::make_unique<const Parts>(JsonNode(document, std::string(where), ""));
   return std::shared_ptr<const Tokenizer>(new Tokenizer(std::move(parts)));
@@ -141,15 +151,18 @@ std::shared_ptr<const Tokenizer> Tokenizer::from_directory(const std::string& di
   const std::string path = directory + "/tokenizer.json";
   struct stat info;
   if (::stat(path.c_str(), &info) != 0) {
-    fail_input("{}: the model directory has no tokenizer.json, which pluq needs to turn text into token ids",
-               printable(directory, 4096));
+    fail_input(
+        "{}: the model directory has no tokenizer.json, which pluq needs to turn text into token "
+        "ids",
+        printable(directory, 4096));
   }
   return from_file(path);
 }
 
 std::vector<int32_t> Tokenizer::encode(std::string_view text, bool add_special) const {
   if (text.size() > kMaxText) {
-    fail_input("a text of {} bytes is too long to tokenize, at most {} are accepted", text.size(), kMaxText);
+    fail_input("a text of {} bytes is too long to tokenize, at most {} are accepted", text.size(),
+               kMaxText);
   }
   const std::string clean = sanitize_utf8(text);
   std::vector<int32_t> out;
@@ -159,8 +172,8 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text, bool add_special) 
     if (piece.id) {
       out.push_back(*piece.id);
     } else {
-      parts_->encode_text(std::string_view(clean).substr(piece.begin, piece.end - piece.begin), piece.begin == 0,
-                          scratch, out);
+      parts_->encode_text(std::string_view(clean).substr(piece.begin, piece.end - piece.begin),
+                          piece.begin == 0, scratch, out);
     }
   }
   if (add_special) {

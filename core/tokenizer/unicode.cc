@@ -15,27 +15,33 @@ namespace {
 constexpr std::string_view kReplacement = "\xEF\xBF\xBD";
 
 bool is_ascii(std::string_view text) {
-  return std::all_of(text.begin(), text.end(), [](char c) { return static_cast<signed char>(c) >= 0; });
+  return std::all_of(text.begin(), text.end(),
+                     [](char c) { return static_cast<signed char>(c) >= 0; });
 }
 
 utf8proc_category_t category(char32_t c) {
   return utf8proc_category(static_cast<utf8proc_int32_t>(c));
 }
 
-int combining_class(utf8proc_int32_t c) { return static_cast<int>(utf8proc_get_property(c)->combining_class); }
+int combining_class(utf8proc_int32_t c) {
+  return static_cast<int>(utf8proc_get_property(c)->combining_class);
+}
 
-// Sorts a run of non-starters by combining class (0..255), keeping the order of equal ones: a counting sort.
+// Sorts a run of non-starters by combining class (0..255), keeping the order of equal ones: a
+// counting sort.
 void order_run(utf8proc_int32_t* run, size_t count, std::vector<utf8proc_int32_t>& scratch) {
   if (count < 2) return;
   std::array<size_t, 257> start{};
   for (size_t i = 0; i < count; ++i) ++start[static_cast<size_t>(combining_class(run[i])) + 1];
   for (size_t k = 1; k < start.size(); ++k) start[k] += start[k - 1];
   scratch.resize(count);
-  for (size_t i = 0; i < count; ++i) scratch[start[static_cast<size_t>(combining_class(run[i]))]++] = run[i];
+  for (size_t i = 0; i < count; ++i)
+    scratch[start[static_cast<size_t>(combining_class(run[i]))]++] = run[i];
   std::copy(scratch.begin(), scratch.end(), run);
 }
 
-// Canonical ordering in linear time. utf8proc's own loop swaps neighbours and is quadratic in a run's length.
+// Canonical ordering in linear time. utf8proc's own loop swaps neighbours and is quadratic in a
+// run's length.
 void order_marks(std::vector<utf8proc_int32_t>& chars) {
   std::vector<utf8proc_int32_t> scratch;
   for (size_t i = 0; i < chars.size();) {
@@ -107,7 +113,9 @@ std::string sanitize_utf8(std::string_view bytes) {
   return out;
 }
 
-bool is_valid_utf8(std::string_view bytes) { return is_ascii(bytes) || sanitize_utf8(bytes) == bytes; }
+bool is_valid_utf8(std::string_view bytes) {
+  return is_ascii(bytes) || sanitize_utf8(bytes) == bytes;
+}
 
 void append_utf8(std::string& out, char32_t c) {
   const auto put = [&out](char32_t byte) { out.push_back(static_cast<char>(byte)); };
@@ -178,16 +186,20 @@ bool is_numeric(char32_t c) {
 }
 
 bool is_punctuation(char32_t c) {
-  if (c < 0x80) return (c >= '!' && c <= '/') || (c >= ':' && c <= '@') || (c >= '[' && c <= '`') || (c >= '{' && c <= '~');
+  if (c < 0x80)
+    return (c >= '!' && c <= '/') || (c >= ':' && c <= '@') || (c >= '[' && c <= '`') ||
+           (c >= '{' && c <= '~');
   const auto k = category(c);
   return k >= UTF8PROC_CATEGORY_PC && k <= UTF8PROC_CATEGORY_PO;
 }
 
 bool is_word(char32_t c) {
-  if (c < 0x80) return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
-  if (c == 0x200C || c == 0x200D) return true;                              // Join_Control
-  if ((c >= 0x24B6 && c <= 0x24E9) || (c >= 0x1F130 && c <= 0x1F149) ||     // circled, squared and
-      (c >= 0x1F150 && c <= 0x1F169) || (c >= 0x1F170 && c <= 0x1F189)) {   // negative letters: Alphabetic
+  if (c < 0x80)
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
+  if (c == 0x200C || c == 0x200D) return true;                           // Join_Control
+  if ((c >= 0x24B6 && c <= 0x24E9) || (c >= 0x1F130 && c <= 0x1F149) ||  // circled, squared and
+      (c >= 0x1F150 && c <= 0x1F169) ||
+      (c >= 0x1F170 && c <= 0x1F189)) {  // negative letters: Alphabetic
     return true;
   }
   const auto k = category(c);
@@ -210,18 +222,22 @@ std::string normalize(std::string_view text, NormalForm form) {
     utf8proc_int32_t parts[32];  // the longest decomposition, of U+FDFA, has 18
     int boundary = 0;
     const utf8proc_ssize_t n = utf8proc_decompose_char(c, parts, 32, options, &boundary);
-    if (n < 0 || n > 32) fail(ErrorKind::kFailed, "Unicode normalization of U+{:04X} failed", static_cast<uint32_t>(c));
+    if (n < 0 || n > 32)
+      fail(ErrorKind::kFailed, "Unicode normalization of U+{:04X} failed",
+           static_cast<uint32_t>(c));
     chars.insert(chars.end(), parts, parts + n);
   }
   order_marks(chars);
   auto count = static_cast<utf8proc_ssize_t>(chars.size());
   if (compose) {
     count = utf8proc_normalize_utf32(chars.data(), count, options);
-    if (count < 0) fail(ErrorKind::kFailed, "Unicode composition failed: {}", utf8proc_errmsg(count));
+    if (count < 0)
+      fail(ErrorKind::kFailed, "Unicode composition failed: {}", utf8proc_errmsg(count));
   }
   std::string out;
   out.reserve(text.size());
-  for (utf8proc_ssize_t i = 0; i < count; ++i) append_utf8(out, static_cast<char32_t>(chars[static_cast<size_t>(i)]));
+  for (utf8proc_ssize_t i = 0; i < count; ++i)
+    append_utf8(out, static_cast<char32_t>(chars[static_cast<size_t>(i)]));
   return out;
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// UTF-8 and Unicode properties as the tokenizer needs them. All functions except the first two groups expect
-// valid UTF-8: Tokenizer::encode cleans its input once, with sanitize_utf8, at the door.
+// UTF-8 and Unicode properties as the tokenizer needs them. All functions except the first two
+// groups expect valid UTF-8: Tokenizer::encode cleans its input once, with sanitize_utf8, at the
+// door.
 #pragma once
 
 #include <cstddef>
@@ -10,8 +11,9 @@
 
 namespace pluq {
 
-// Turns a stream of bytes into valid UTF-8. Every maximal part of an invalid sequence becomes one U+FFFD, the
-// rule of the Unicode standard (section 3.9) and of Rust's from_utf8_lossy. At most 3 bytes are ever held back.
+// Turns a stream of bytes into valid UTF-8. Every maximal part of an invalid sequence becomes one
+// U+FFFD, the rule of the Unicode standard (section 3.9) and of Rust's from_utf8_lossy. At most 3
+// bytes are ever held back.
 class Utf8Repair {
  public:
   void push(std::string_view bytes, std::string& out);
@@ -22,8 +24,8 @@ class Utf8Repair {
   void accept(unsigned char byte, std::string& out);
   char held_[4] = {};
   int held_count_ = 0;
-  int wanted_ = 0;               // length in bytes of the open sequence
-  unsigned char low_ = 0x80;     // accepted range of the next byte
+  int wanted_ = 0;            // length in bytes of the open sequence
+  unsigned char low_ = 0x80;  // accepted range of the next byte
   unsigned char high_ = 0xBF;
 };
 
@@ -44,7 +46,8 @@ bool is_punctuation(char32_t c);  // ASCII punctuation or category P*
 
 enum class NormalForm { kNfc, kNfd, kNfkc, kNfkd };
 
-// Linear time for any input, long runs of combining marks included. Throws Error(kFailed) out of memory.
+// Linear time for any input, long runs of combining marks included. Throws Error(kFailed) out of
+// memory.
 std::string normalize(std::string_view text, NormalForm form);
 
 std::string to_lower(std::string_view text);  // full mapping per code point, no context rules

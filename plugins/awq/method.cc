@@ -14,7 +14,9 @@ using namespace pluq;
 class AwqMethod : public cpu::IntLinear {
  public:
   AwqMethod(const LayerDesc& layer, const Device& device, Layout layout, int64_t group_size)
-      : IntLinear(layer, device, cpu::int_tables()), layout_(layout), scales_(layer.tensors.at("scales")) {
+      : IntLinear(layer, device, cpu::int_tables()),
+        layout_(layout),
+        scales_(layer.tensors.at("scales")) {
     bits_ = 4;
     group_size_ = group_size < 0 ? layer.in_features : group_size;
     const shard::Range groups = shard::runs(shard::inputs(layer), group_size_);
@@ -30,7 +32,8 @@ class AwqMethod : public cpu::IntLinear {
     info.scheme = "int4 g" + std::to_string(group_size_) + " asym";
     if (layout_ != Layout::kGemm) info.scheme += std::string(" ") + layout_name(layout_);
     describe_arithmetic(&info);
-    info.bits_per_weight = 4 + (layout_ == Layout::kTiles ? 32.0 : 20.0) / static_cast<double>(group_size_);
+    info.bits_per_weight =
+        4 + (layout_ == Layout::kTiles ? 32.0 : 20.0) / static_cast<double>(group_size_);
     return info;
   }
 
@@ -39,11 +42,16 @@ class AwqMethod : public cpu::IntLinear {
     check_scales(tensors.at("scales"));
     scale_type_ = narrow(scales_.dtype_id());
   }
-  std::vector<int32_t> column_groups(const Tensors&) const override { return natural_groups(group_size_); }
+  std::vector<int32_t> column_groups(const Tensors&) const override {
+    return natural_groups(group_size_);
+  }
 
   shard::Range groups() const { return {group_begin_, group_begin_ + num_groups_}; }
-  // Rows or columns of a padded table of groups: all of them, padding too, unless the shard needs a part.
-  shard::Range padded_groups(int64_t stored) const { return shard::splits_inputs(layer()) ? groups() : shard::Range{0, stored}; }
+  // Rows or columns of a padded table of groups: all of them, padding too, unless the shard needs a
+  // part.
+  shard::Range padded_groups(int64_t stored) const {
+    return shard::splits_inputs(layer()) ? groups() : shard::Range{0, stored};
+  }
   WeightSpec scale_spec(std::vector<int64_t> shape, const std::vector<shard::Range>& box) const {
     WeightSpec s = shard::spec("scales", scales_.dtype_id(), std::move(shape), box);
     s.sample = Sample::real(1e-3, 1e-2);
@@ -63,19 +71,22 @@ class AwqMethod : public cpu::IntLinear {
 
 class GemmMethod final : public AwqMethod {
  public:
-  GemmMethod(const LayerDesc& layer, const Device& device, int64_t group_size) : AwqMethod(layer, device, Layout::kGemm, group_size) {
+  GemmMethod(const LayerDesc& layer, const Device& device, int64_t group_size)
+      : AwqMethod(layer, device, Layout::kGemm, group_size) {
     if (layer.out_features % 8 != 0) {
-      throw invalid(format("layer %s: N = %lld is not a multiple of 8, as AWQ's gemm layout needs", layer.name.c_str(),
-                           static_cast<long long>(layer.out_features)));
+      throw invalid(format("layer %s: N = %lld is not a multiple of 8, as AWQ's gemm layout needs",
+                           layer.name.c_str(), static_cast<long long>(layer.out_features)));
     }
     shard::need_multiple(layer, shard::outputs(layer), layer.out_features, 8, "rows");
   }
   std::vector<WeightSpec> create_weights() const override {
-    const int64_t k = layer().in_features, n = layer().out_features, all = shard::runs({0, k}, group_size_).end;
+    const int64_t k = layer().in_features, n = layer().out_features,
+                  all = shard::runs({0, k}, group_size_).end;
     const shard::Range rows = shard::outputs(layer()), words{rows.begin / 8, rows.end / 8};
-    std::vector<WeightSpec> out{shard::spec("qweight", PLUQ_DTYPE_I32, {k, n / 8}, {shard::inputs(layer()), words}),
-                                shard::spec("qzeros", PLUQ_DTYPE_I32, {all, n / 8}, {groups(), words}),
-                                scale_spec({all, n}, {groups(), rows})};
+    std::vector<WeightSpec> out{
+        shard::spec("qweight", PLUQ_DTYPE_I32, {k, n / 8}, {shard::inputs(layer()), words}),
+        shard::spec("qzeros", PLUQ_DTYPE_I32, {all, n / 8}, {groups(), words}),
+        scale_spec({all, n}, {groups(), rows})};
     finish(&out[0], 0, 1, 1);
     finish(&out[1], 0, 1, 1);
     finish(&out[2], 0, 1, -1);
@@ -85,7 +96,8 @@ class GemmMethod final : public AwqMethod {
  protected:
   void codes(const Tensors& tensors, int64_t n, uint8_t* out) const override {
     const Tensor& q = tensors.at("qweight");
-    for (int64_t k = 0; k < layer().k(); ++k) out[k] = static_cast<uint8_t>(pack::awq_code(q.data(), q.dim(1), k, n));
+    for (int64_t k = 0; k < layer().k(); ++k)
+      out[k] = static_cast<uint8_t>(pack::awq_code(q.data(), q.dim(1), k, n));
   }
   float scale(const Tensors& tensors, int64_t n, int64_t g) const override {
     const Tensor& s = tensors.at("scales");
@@ -99,15 +111,19 @@ class GemmMethod final : public AwqMethod {
 
 class GemvMethod final : public AwqMethod {
  public:
-  GemvMethod(const LayerDesc& layer, const Device& device, int64_t group_size) : AwqMethod(layer, device, Layout::kGemv, group_size) {
+  GemvMethod(const LayerDesc& layer, const Device& device, int64_t group_size)
+      : AwqMethod(layer, device, Layout::kGemv, group_size) {
     shard::need_multiple(layer, shard::inputs(layer), layer.in_features, 8, "columns");
   }
   std::vector<WeightSpec> create_weights() const override {
     const int64_t k = layer().in_features, n = layer().out_features, stored = scales_.dim(1);
-    const shard::Range rows = shard::outputs(layer()), in = shard::inputs(layer()), part = padded_groups(stored);
-    std::vector<WeightSpec> out{shard::spec("qweight", PLUQ_DTYPE_I32, {n, k / 8}, {rows, shard::stream_words(in, 4)}),
-                                shard::spec("qzeros", PLUQ_DTYPE_I32, {n, stored / 8}, {rows, shard::stream_words(part, 4)}),
-                                scale_spec({n, stored}, {rows, part})};
+    const shard::Range rows = shard::outputs(layer()), in = shard::inputs(layer()),
+                       part = padded_groups(stored);
+    std::vector<WeightSpec> out{
+        shard::spec("qweight", PLUQ_DTYPE_I32, {n, k / 8}, {rows, shard::stream_words(in, 4)}),
+        shard::spec("qzeros", PLUQ_DTYPE_I32, {n, stored / 8},
+                    {rows, shard::stream_words(part, 4)}),
+        scale_spec({n, stored}, {rows, part})};
     finish(&out[0], 1, 0, 1);
     finish(&out[1], 1, 0, 1);
     finish(&out[2], 1, 0, -1);
@@ -118,7 +134,8 @@ class GemvMethod final : public AwqMethod {
   void codes(const Tensors& tensors, int64_t n, uint8_t* out) const override {
     const Tensor& q = tensors.at("qweight");
     const uint8_t* row = q.data() + n * q.dim(1) * 4;
-    for (int64_t k = 0; k < layer().k(); ++k) out[k] = static_cast<uint8_t>(pack::stream_code(row, 1, 4, k));
+    for (int64_t k = 0; k < layer().k(); ++k)
+      out[k] = static_cast<uint8_t>(pack::stream_code(row, 1, 4, k));
   }
   float scale(const Tensors& tensors, int64_t n, int64_t g) const override {
     const Tensor& s = tensors.at("scales");
@@ -127,22 +144,26 @@ class GemvMethod final : public AwqMethod {
   int zero(const Tensors& tensors, int64_t n, int64_t g) const override {
     const Tensor& z = tensors.at("qzeros");
     // The shard's words begin at a multiple of eight groups, its scales at its first group.
-    return static_cast<int>(pack::stream_code(z.data() + n * z.dim(1) * 4, 1, 4, group_begin_ % 8 + g));
+    return static_cast<int>(
+        pack::stream_code(z.data() + n * z.dim(1) * 4, 1, 4, group_begin_ % 8 + g));
   }
 };
 
 class TilesMethod final : public AwqMethod {
  public:
   TilesMethod(const LayerDesc& layer, const Device& device, int64_t group_size)
-      : AwqMethod(layer, device, Layout::kTiles, group_size), zeros_name_(layer.tensors.has("scaled_zeros") ? "scaled_zeros" : "qzeros"),
+      : AwqMethod(layer, device, Layout::kTiles, group_size),
+        zeros_name_(layer.tensors.has("scaled_zeros") ? "scaled_zeros" : "qzeros"),
         zeros_(layer.tensors.at(zeros_name_)) {
     if (!is_float_weight(zeros_.dtype_id())) {
       throw unsupported("layer " + layer.name + ": " + zeros_name_ + " is " + zeros_.text() +
                         "; beside int16 tiles it must hold -scale * zero as F16, BF16 or F32");
     }
     if (layer.in_features % 64 != 0 || layer.out_features % 4 != 0) {
-      throw invalid(format("layer %s: K = %lld and N = %lld; AWQ's int16 tiles need multiples of 64 and 4", layer.name.c_str(),
-                           static_cast<long long>(layer.in_features), static_cast<long long>(layer.out_features)));
+      throw invalid(
+          format("layer %s: K = %lld and N = %lld; AWQ's int16 tiles need multiples of 64 and 4",
+                 layer.name.c_str(), static_cast<long long>(layer.in_features),
+                 static_cast<long long>(layer.out_features)));
     }
     shard::need_multiple(layer, shard::inputs(layer), layer.in_features, 64, "columns");
     shard::need_multiple(layer, shard::outputs(layer), layer.out_features, 4, "rows");
@@ -152,8 +173,10 @@ class TilesMethod final : public AwqMethod {
     const int64_t k = layer().in_features, n = layer().out_features, stored = scales_.dim(0);
     const shard::Range rows = shard::outputs(layer()), part = padded_groups(stored);
     std::vector<WeightSpec> out{
-        shard::spec("qweight", PLUQ_DTYPE_I16, {n / 4, k}, {{rows.begin / 4, rows.end / 4}, shard::inputs(layer())}),
-        shard::spec(zeros_name_, zeros_.dtype_id(), {stored, n}, {part, rows}), scale_spec({stored, n}, {part, rows})};
+        shard::spec("qweight", PLUQ_DTYPE_I16, {n / 4, k},
+                    {{rows.begin / 4, rows.end / 4}, shard::inputs(layer())}),
+        shard::spec(zeros_name_, zeros_.dtype_id(), {stored, n}, {part, rows}),
+        scale_spec({stored, n}, {part, rows})};
     out[1].sample = Sample::real(-0.08, 0);
     finish(&out[0], 1, 0, 0);
     finish(&out[1], 0, 1, -1);
@@ -167,14 +190,16 @@ class TilesMethod final : public AwqMethod {
     const Tensor& z = tensors.at(zeros_name_);
     for (int64_t i = 0; i < z.elements(); ++i) {
       if (!std::isfinite(z.real(i))) {
-        throw invalid(format("layer %s: %s holds %g at %lld; it must be finite", layer().name.c_str(), zeros_name_,
-                             static_cast<double>(z.real(i)), static_cast<long long>(i)));
+        throw invalid(format("layer %s: %s holds %g at %lld; it must be finite",
+                             layer().name.c_str(), zeros_name_, static_cast<double>(z.real(i)),
+                             static_cast<long long>(i)));
       }
     }
   }
   void codes(const Tensors& tensors, int64_t n, uint8_t* out) const override {
     const Tensor& q = tensors.at("qweight");
-    for (int64_t k = 0; k < layer().k(); ++k) out[k] = static_cast<uint8_t>(pack::awq_tile_code(q.data(), q.dim(1), n, k));
+    for (int64_t k = 0; k < layer().k(); ++k)
+      out[k] = static_cast<uint8_t>(pack::awq_tile_code(q.data(), q.dim(1), n, k));
   }
   float scale(const Tensors& tensors, int64_t n, int64_t g) const override {
     const Tensor& s = tensors.at("scales");
@@ -207,22 +232,31 @@ int64_t zero_words(int64_t k, int64_t group_size) {
 bool has_tensors(const LayerDesc& layer, Layout layout, int64_t group_size) {
   const Tensor *q = layer.tensors.find("qweight"), *s = layer.tensors.find("scales");
   if (q == nullptr || s == nullptr || q->rank() != 2 || s->rank() != 2) return false;
-  const int64_t k = layer.in_features, n = layer.out_features, all = shard::runs({0, k}, group_size).end;
+  const int64_t k = layer.in_features, n = layer.out_features,
+                all = shard::runs({0, k}, group_size).end;
   const uint32_t words = layout == Layout::kTiles ? PLUQ_DTYPE_I16 : PLUQ_DTYPE_I32;
   if (q->dtype_id() != words) return false;
   switch (layout) {
-    case Layout::kGemm: return q->dim(0) == k && q->dim(1) == n / 8 && s->dim(1) == n;
-    case Layout::kGemv: return q->dim(0) == n && q->dim(1) * 8 == k && s->dim(0) == n && s->dim(1) % 8 == 0 && s->dim(1) >= all;
-    case Layout::kTiles: return q->dim(0) == n / 4 && q->dim(1) == k && s->dim(1) == n && s->dim(0) >= all;
+    case Layout::kGemm:
+      return q->dim(0) == k && q->dim(1) == n / 8 && s->dim(1) == n;
+    case Layout::kGemv:
+      return q->dim(0) == n && q->dim(1) * 8 == k && s->dim(0) == n && s->dim(1) % 8 == 0 &&
+             s->dim(1) >= all;
+    case Layout::kTiles:
+      return q->dim(0) == n / 4 && q->dim(1) == k && s->dim(1) == n && s->dim(0) >= all;
   }
   return false;
 }
 
-std::unique_ptr<LinearMethod> make_method(const LayerDesc& layer, const Device& device, Layout layout, int64_t group_size) {
+std::unique_ptr<LinearMethod> make_method(const LayerDesc& layer, const Device& device,
+                                          Layout layout, int64_t group_size) {
   switch (layout) {
-    case Layout::kGemv: return std::make_unique<GemvMethod>(layer, device, group_size);
-    case Layout::kTiles: return std::make_unique<TilesMethod>(layer, device, group_size);
-    case Layout::kGemm: break;
+    case Layout::kGemv:
+      return std::make_unique<GemvMethod>(layer, device, group_size);
+    case Layout::kTiles:
+      return std::make_unique<TilesMethod>(layer, device, group_size);
+    case Layout::kGemm:
+      break;
   }
   return std::make_unique<GemmMethod>(layer, device, group_size);
 }

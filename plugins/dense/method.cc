@@ -13,11 +13,14 @@ using namespace pluq;
 class DenseMethod final : public cpu::FloatLinear {
  public:
   DenseMethod(const LayerDesc& layer, const Device& device)
-      : FloatLinear(layer, device, cpu::float_tables()), dtype_id_(layer.tensors.at("weight").dtype_id()) {}
+      : FloatLinear(layer, device, cpu::float_tables()),
+        dtype_id_(layer.tensors.at("weight").dtype_id()) {}
 
   MethodInfo describe() const override {
     MethodInfo info;
-    info.scheme = dtype_id_ == PLUQ_DTYPE_F32 ? "f32" : dtype_id_ == PLUQ_DTYPE_F16 ? "f16" : "bf16";
+    info.scheme = dtype_id_ == PLUQ_DTYPE_F32   ? "f32"
+                  : dtype_id_ == PLUQ_DTYPE_F16 ? "f16"
+                                                : "bf16";
     info.kernel = layer().kind == "embedding" ? "gather" : kernel_name();
     info.arithmetic = PLUQ_ARITHMETIC_F32;
     info.bits_per_weight = dtype_id_ == PLUQ_DTYPE_F32 ? 32 : 16;
@@ -37,7 +40,8 @@ class DenseMethod final : public cpu::FloatLinear {
     return {w};
   }
 
-  void dequantize(const Tensors& tensors, int64_t n_begin, int64_t n_end, float* out, int64_t ld) const override {
+  void dequantize(const Tensors& tensors, int64_t n_begin, int64_t n_end, float* out,
+                  int64_t ld) const override {
     const Tensor& w = tensors.at("weight");
     const int64_t k = layer().k();
     for (int64_t n = n_begin; n < n_end; ++n) {
@@ -71,7 +75,8 @@ std::vector<uint8_t> convert(const std::vector<float>& values, uint32_t dtype_id
   }
   std::vector<uint8_t> out(values.size() * 2);
   for (size_t i = 0; i < values.size(); ++i) {
-    const uint16_t bits = dtype_id == PLUQ_DTYPE_BF16 ? float_to_bfloat(values[i]) : float_to_half(values[i]);
+    const uint16_t bits =
+        dtype_id == PLUQ_DTYPE_BF16 ? float_to_bfloat(values[i]) : float_to_half(values[i]);
     std::memcpy(out.data() + 2 * i, &bits, 2);
   }
   return out;

@@ -10,7 +10,8 @@
 namespace dense {
 
 // layer has a tensor "weight" of F32, F16 or BF16.
-std::unique_ptr<pluq::LinearMethod> make_method(const pluq::LayerDesc& layer, const pluq::Device& device);
+std::unique_ptr<pluq::LinearMethod> make_method(const pluq::LayerDesc& layer,
+                                                const pluq::Device& device);
 
 // f32 values as F32, F16 or BF16 bytes, rounded to nearest even.
 std::vector<uint8_t> convert(const std::vector<float>& values, uint32_t dtype_id);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Format `fp8`: 8-bit float weights of quant_method fp8 (DeepSeek, Qwen, AutoFP8, GPTQModel), fbgemm_fp8 and
-// compressed-tensors float-quantized.
+// Format `fp8`: 8-bit float weights of quant_method fp8 (DeepSeek, Qwen, AutoFP8, GPTQModel),
+// fbgemm_fp8 and compressed-tensors float-quantized.
 #include <cmath>
 
 #include "fp8/method.h"
@@ -18,10 +18,12 @@ class Fp8Config final : public QuantizationConfig {
     const std::string method = q.any_of({"quant_method", "method"}).string_or("fp8");
     const Json block = q.get("weight_block_size");
     if (!block.is_null()) {
-      if (!block.is_array() || block.size() != 2) throw invalid("'weight_block_size' is not [rows, columns]");
+      if (!block.is_array() || block.size() != 2)
+        throw invalid("'weight_block_size' is not [rows, columns]");
       settings_.block_n = block.at(0).as_int();
       settings_.block_k = block.at(1).as_int();
-      if (settings_.block_n < 1 || settings_.block_k < 1) throw invalid("'weight_block_size' has a size below 1");
+      if (settings_.block_n < 1 || settings_.block_k < 1)
+        throw invalid("'weight_block_size' has a size below 1");
     }
     const std::string semantics = q.get("weight_scale_semantics").string_or("");
     if (semantics == "inverse") {
@@ -31,13 +33,15 @@ class Fp8Config final : public QuantizationConfig {
       return;
     }
     if (!semantics.empty() && semantics != "multiplier" && semantics != "direct") {
-      throw unsupported("'weight_scale_semantics' is '" + semantics + "'; inverse and multiplier are built");
+      throw unsupported("'weight_scale_semantics' is '" + semantics +
+                        "'; inverse and multiplier are built");
     }
     if (method == "fbgemm_fp8") {
       if (const Json bound = q.get("activation_scale_ub"); !bound.is_null()) {
         settings_.bound = static_cast<float>(bound.as_real());
         if (!(settings_.bound > 0) || !std::isfinite(settings_.bound)) {
-          throw invalid(format("'activation_scale_ub' is %g, expected a number above 0", bound.as_real()));
+          throw invalid(
+              format("'activation_scale_ub' is %g, expected a number above 0", bound.as_real()));
         }
       }
       settings_.rounding = fp8::Rounding::kToken;
@@ -56,7 +60,8 @@ class Fp8Config final : public QuantizationConfig {
 
   Choice get_quant_method(const LayerDesc& layer, const Device& device) override {
     if (layer.kind == "embedding" || !fp8::has_tensors(layer)) {
-      return Choice::not_mine("there is no 8-bit float 'weight'; the layer holds " + layer.tensors_text());
+      return Choice::not_mine("there is no 8-bit float 'weight'; the layer holds " +
+                              layer.tensors_text());
     }
     return Choice::use(fp8::make_method(layer, device, settings_), 500);
   }
@@ -71,13 +76,19 @@ class Fp8GroupsConfig final : public QuantizationConfig {
 
   Choice get_quant_method(const LayerDesc& layer, const Device& device) override {
     if (layer.kind == "embedding" || !fp8::has_tensors(layer)) {
-      return Choice::not_mine("there is no 8-bit float 'weight'; the layer holds " + layer.tensors_text());
+      return Choice::not_mine("there is no 8-bit float 'weight'; the layer holds " +
+                              layer.tensors_text());
     }
     const ct::Scheme* scheme = ct::scheme_for_tensors(config_, layer);
-    if (scheme == nullptr) return Choice::unsupported("the weight is fp8, but no group of config_groups targets the layer");
-    if (const std::string why = config_.refusal(*scheme); !why.empty()) return Choice::unsupported(why);
+    if (scheme == nullptr)
+      return Choice::unsupported(
+          "the weight is fp8, but no group of config_groups targets the layer");
+    if (const std::string why = config_.refusal(*scheme); !why.empty())
+      return Choice::unsupported(why);
     const ct::QuantArgs& w = scheme->weights;
-    if (!w.is_float || w.bits != 8) return Choice::unsupported("group '" + scheme->group + "' does not say 8-bit float weights, but the tensor is");
+    if (!w.is_float || w.bits != 8)
+      return Choice::unsupported("group '" + scheme->group +
+                                 "' does not say 8-bit float weights, but the tensor is");
     fp8::Settings s;
     if (w.strategy == ct::Strategy::kBlock) {
       s.block_n = w.block_rows > 0 ? w.block_rows : 128;
@@ -86,13 +97,18 @@ class Fp8GroupsConfig final : public QuantizationConfig {
       s.block_n = 1;
       s.block_k = w.group_size;
     } else if (w.strategy != ct::Strategy::kTensor && w.strategy != ct::Strategy::kChannel) {
-      return Choice::unsupported("strategy '" + w.strategy_text + "' of fp8 weights is not built; tensor, channel, group and block are");
+      return Choice::unsupported(
+          "strategy '" + w.strategy_text +
+          "' of fp8 weights is not built; tensor, channel, group and block are");
     }
     if (scheme->has_inputs) {
       const ct::QuantArgs& x = scheme->inputs;
-      if (!x.is_float || x.bits != 8) return Choice::unsupported("fp8 weights with other than fp8 activations are not built");
+      if (!x.is_float || x.bits != 8)
+        return Choice::unsupported("fp8 weights with other than fp8 activations are not built");
       if (!x.dynamic) {
-        if (x.strategy != ct::Strategy::kTensor) return Choice::unsupported("static fp8 activations of strategy '" + x.strategy_text + "' are not built; tensor is");
+        if (x.strategy != ct::Strategy::kTensor)
+          return Choice::unsupported("static fp8 activations of strategy '" + x.strategy_text +
+                                     "' are not built; tensor is");
         s.rounding = fp8::Rounding::kStatic;
       } else if (x.strategy == ct::Strategy::kToken) {
         s.rounding = fp8::Rounding::kToken;
@@ -100,7 +116,8 @@ class Fp8GroupsConfig final : public QuantizationConfig {
         s.rounding = fp8::Rounding::kGroup;
         s.group_size = x.group_size > 0 ? x.group_size : 128;
       } else {
-        return Choice::unsupported("dynamic fp8 activations of strategy '" + x.strategy_text + "' are not built; token and group are");
+        return Choice::unsupported("dynamic fp8 activations of strategy '" + x.strategy_text +
+                                   "' are not built; token and group are");
       }
     }
     return Choice::use(fp8::make_method(layer, device, s), 500);
@@ -113,13 +130,18 @@ class Fp8GroupsConfig final : public QuantizationConfig {
 class Fp8Format final : public Format {
  public:
   FormatInfo describe() const override {
-    return {"fp8", "fbgemm_fp8,compressed-tensors", "8-bit float weights, per tensor, channel or block", fp8::quantizer_options()};
+    return {"fp8", "fbgemm_fp8,compressed-tensors",
+            "8-bit float weights, per tensor, channel or block", fp8::quantizer_options()};
   }
   ProbeResult probe(const ProbeRequest& r) override {
-    const std::string method = r.quant_method.empty() ? r.quantization.get("method").string_or("") : r.quant_method;
+    const std::string method =
+        r.quant_method.empty() ? r.quantization.get("method").string_or("") : r.quant_method;
     if (method == "fp8" || method == "fbgemm_fp8") return {900, "quant_method is '" + method + "'"};
-    if (ct::is_compressed_tensors(method)) return {500, "compressed-tensors, for its float-quantized groups"};
-    return {0, method.empty() ? "the checkpoint has no quantization config" : "quant_method is '" + method + "', not fp8, fbgemm_fp8 or compressed-tensors"};
+    if (ct::is_compressed_tensors(method))
+      return {500, "compressed-tensors, for its float-quantized groups"};
+    return {0, method.empty()
+                   ? "the checkpoint has no quantization config"
+                   : "quant_method is '" + method + "', not fp8, fbgemm_fp8 or compressed-tensors"};
   }
   std::unique_ptr<QuantizationConfig> create_config(const ConfigRequest& r) override {
     const std::string method = r.quantization.get("quant_method").string_or("");
@@ -127,8 +149,11 @@ class Fp8Format final : public Format {
     return std::make_unique<Fp8Config>(r.quantization);
   }
   std::string algorithms() const override { return "rtn"; }
-  std::unique_ptr<Quantizer> create_quantizer(QuantizeRequest r) override { return fp8::make_quantizer(std::move(r)); }
-  std::string write_config(const QuantizeRequest& r, const std::vector<std::string>& plain) override {
+  std::unique_ptr<Quantizer> create_quantizer(QuantizeRequest r) override {
+    return fp8::make_quantizer(std::move(r));
+  }
+  std::string write_config(const QuantizeRequest& r,
+                           const std::vector<std::string>& plain) override {
     return fp8::quantizer_config(r, plain);
   }
 };

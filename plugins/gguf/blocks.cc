@@ -11,11 +11,11 @@ namespace {
 using namespace pluq::gguf;
 
 constexpr BlockType kTypes[] = {
-    {kQ4_0, "Q4_0", 4, 32, 18, 32, 8, true},       {kQ4_1, "Q4_1", 4, 32, 20, 32, -1, true},
-    {kQ5_0, "Q5_0", 5, 32, 22, 32, 16, true},      {kQ5_1, "Q5_1", 5, 32, 24, 32, -1, true},
-    {kQ8_0, "Q8_0", 8, 32, 34, 32, 128, true},     {kQ2_K, "Q2_K", 2, 256, 84, 16, -1, false},
-    {kQ3_K, "Q3_K", 3, 256, 110, 16, 4, false},    {kQ4_K, "Q4_K", 4, 256, 144, 32, -1, false},
-    {kQ5_K, "Q5_K", 5, 256, 176, 32, -1, false},   {kQ6_K, "Q6_K", 6, 256, 210, 16, 32, false},
+    {kQ4_0, "Q4_0", 4, 32, 18, 32, 8, true},     {kQ4_1, "Q4_1", 4, 32, 20, 32, -1, true},
+    {kQ5_0, "Q5_0", 5, 32, 22, 32, 16, true},    {kQ5_1, "Q5_1", 5, 32, 24, 32, -1, true},
+    {kQ8_0, "Q8_0", 8, 32, 34, 32, 128, true},   {kQ2_K, "Q2_K", 2, 256, 84, 16, -1, false},
+    {kQ3_K, "Q3_K", 3, 256, 110, 16, 4, false},  {kQ4_K, "Q4_K", 4, 256, 144, 32, -1, false},
+    {kQ5_K, "Q5_K", 5, 256, 176, 32, -1, false}, {kQ6_K, "Q6_K", 6, 256, 210, 16, 32, false},
 };
 
 void codes_32(const uint8_t* nibbles, uint32_t fifth, uint8_t* out) {
@@ -31,7 +31,9 @@ uint32_t word(const uint8_t* p) {
   return value;
 }
 
-int two_bits(const uint8_t* codes, int i) { return codes[i / 128 * 32 + i % 32] >> (i % 128 / 32 * 2) & 3; }
+int two_bits(const uint8_t* codes, int i) {
+  return codes[i / 128 * 32 + i % 32] >> (i % 128 / 32 * 2) & 3;
+}
 
 int q3_scale(const uint8_t* packed, int64_t s) {
   const int nibble = s < 8 ? packed[s] & 15 : packed[s - 8] >> 4;
@@ -49,10 +51,14 @@ const BlockType* find_block_type(uint32_t type) {
 
 void block_codes(const BlockType& t, const uint8_t* p, uint8_t* out) {
   switch (t.type) {
-    case kQ4_0: return codes_32(p + 2, 0, out);
-    case kQ4_1: return codes_32(p + 4, 0, out);
-    case kQ5_0: return codes_32(p + 6, word(p + 2), out);
-    case kQ5_1: return codes_32(p + 8, word(p + 4), out);
+    case kQ4_0:
+      return codes_32(p + 2, 0, out);
+    case kQ4_1:
+      return codes_32(p + 4, 0, out);
+    case kQ5_0:
+      return codes_32(p + 6, word(p + 2), out);
+    case kQ5_1:
+      return codes_32(p + 8, word(p + 4), out);
     case kQ8_0:
       for (int i = 0; i < 32; ++i) out[i] = static_cast<uint8_t>(p[2 + i] ^ 0x80);  // q + 128
       return;
@@ -60,7 +66,8 @@ void block_codes(const BlockType& t, const uint8_t* p, uint8_t* out) {
       for (int i = 0; i < 256; ++i) out[i] = static_cast<uint8_t>(two_bits(p + 16, i));
       return;
     case kQ3_K:
-      for (int i = 0; i < 256; ++i) out[i] = static_cast<uint8_t>(two_bits(p + 32, i) | (p[i % 32] >> (i / 32) & 1) << 2);
+      for (int i = 0; i < 256; ++i)
+        out[i] = static_cast<uint8_t>(two_bits(p + 32, i) | (p[i % 32] >> (i / 32) & 1) << 2);
       return;
     case kQ6_K:
       for (int i = 0; i < 256; ++i) {
@@ -69,7 +76,8 @@ void block_codes(const BlockType& t, const uint8_t* p, uint8_t* out) {
         out[i] = static_cast<uint8_t>((l < 64 ? byte & 15 : byte >> 4) | upper << 4);
       }
       return;
-    default: break;
+    default:
+      break;
   }
   const bool five = t.type == kQ5_K;
   const uint8_t* codes = five ? p + 48 : p + 16;
@@ -82,31 +90,38 @@ void block_codes(const BlockType& t, const uint8_t* p, uint8_t* out) {
 
 float block_scale(const BlockType& t, const uint8_t* p, int64_t g) {
   switch (t.type) {
-    case kQ2_K: return half_at(p + 80) * static_cast<float>(p[g] & 15);
-    case kQ3_K: return half_at(p + 108) * static_cast<float>(q3_scale(p + 96, g));
-    case kQ6_K: return half_at(p + 208) * static_cast<float>(static_cast<int8_t>(p[192 + g]));
+    case kQ2_K:
+      return half_at(p + 80) * static_cast<float>(p[g] & 15);
+    case kQ3_K:
+      return half_at(p + 108) * static_cast<float>(q3_scale(p + 96, g));
+    case kQ6_K:
+      return half_at(p + 208) * static_cast<float>(static_cast<int8_t>(p[192 + g]));
     case kQ4_K:
     case kQ5_K: {
       uint8_t scales[8], mins[8];
       six_bit_pairs(p + 4, scales, mins);
       return half_at(p) * static_cast<float>(scales[g]);
     }
-    default: return half_at(p);
+    default:
+      return half_at(p);
   }
 }
 
 float block_offset(const BlockType& t, const uint8_t* p, int64_t g) {
   switch (t.type) {
     case kQ4_1:
-    case kQ5_1: return half_at(p + 2);
-    case kQ2_K: return -(half_at(p + 82) * static_cast<float>(p[g] >> 4));
+    case kQ5_1:
+      return half_at(p + 2);
+    case kQ2_K:
+      return -(half_at(p + 82) * static_cast<float>(p[g] >> 4));
     case kQ4_K:
     case kQ5_K: {
       uint8_t scales[8], mins[8];
       six_bit_pairs(p + 4, scales, mins);
       return -(half_at(p + 2) * static_cast<float>(mins[g]));
     }
-    default: return 0;
+    default:
+      return 0;
   }
 }
 

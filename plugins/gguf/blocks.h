@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// GGUF's block types as unsigned codes with a scale per group: W = scale * (code - zero), or scale * code + offset. The bits
-// are drawn in pluq/gguf.hpp, whose decoders these must equal bit for bit.
+// GGUF's block types as unsigned codes with a scale per group: W = scale * (code - zero), or scale
+// * code + offset. The bits are drawn in pluq/gguf.hpp, whose decoders these must equal bit for
+// bit.
 #pragma once
 
 #include <cstdint>
@@ -8,13 +9,13 @@
 namespace gguf_format {
 
 struct BlockType {
-  uint32_t type;         // ggml's number
+  uint32_t type;  // ggml's number
   const char* name;
   int32_t bits;
   int32_t elements, bytes;  // of a block
-  int32_t group;         // elements that share a scale
-  int32_t zero;          // subtracted from the code; -1: an offset is added instead
-  bool half_scale;       // scales are halves as stored
+  int32_t group;            // elements that share a scale
+  int32_t zero;             // subtracted from the code; -1: an offset is added instead
+  bool half_scale;          // scales are halves as stored
 };
 
 // NULL: not one of them.

@@ -13,7 +13,8 @@ namespace {
 using namespace pluq;
 
 const BlockType* type_of(const Tensor& t) {
-  return t.dtype_id() < PLUQ_DTYPE_GGML_BASE ? nullptr : find_block_type(t.dtype_id() - PLUQ_DTYPE_GGML_BASE);
+  return t.dtype_id() < PLUQ_DTYPE_GGML_BASE ? nullptr
+                                             : find_block_type(t.dtype_id() - PLUQ_DTYPE_GGML_BASE);
 }
 
 class GgufMethod final : public cpu::IntLinear {
@@ -21,8 +22,9 @@ class GgufMethod final : public cpu::IntLinear {
   GgufMethod(const LayerDesc& layer, const Device& device)
       : IntLinear(layer, device, cpu::int_tables()), type_(*type_of(layer.tensors.at("weight"))) {
     if (layer.in_features % type_.elements != 0) {
-      throw invalid(format("layer %s: in_features is %lld, no multiple of %s's %d", layer.name.c_str(),
-                           static_cast<long long>(layer.in_features), type_.name, type_.elements));
+      throw invalid(format("layer %s: in_features is %lld, no multiple of %s's %d",
+                           layer.name.c_str(), static_cast<long long>(layer.in_features),
+                           type_.name, type_.elements));
     }
     shard::need_multiple(layer, shard::inputs(layer), layer.in_features, type_.elements, "columns");
     bits_ = type_.bits;
@@ -49,7 +51,8 @@ class GgufMethod final : public cpu::IntLinear {
   }
 
   std::vector<WeightSpec> create_weights() const override {
-    WeightSpec w = shard::spec("weight", PLUQ_DTYPE_GGML_BASE + type_.type, {layer().out_features, layer().in_features},
+    WeightSpec w = shard::spec("weight", PLUQ_DTYPE_GGML_BASE + type_.type,
+                               {layer().out_features, layer().in_features},
                                {shard::outputs(layer()), shard::inputs(layer())});
     w.output_dim = 0;
     w.input_dim = 1;
@@ -63,13 +66,16 @@ class GgufMethod final : public cpu::IntLinear {
     settle(tensors);
     return {};
   }
-  void process_weights_after_loading(const Exec& exec, const Tensors& tensors, uint8_t* buffer) override {
+  void process_weights_after_loading(const Exec& exec, const Tensors& tensors,
+                                     uint8_t* buffer) override {
     if (!table()) IntLinear::process_weights_after_loading(exec, tensors, buffer);
   }
   uint64_t workspace(int64_t max_tokens, int n_workers) const override {
-    return table() ? LinearMethod::workspace(max_tokens, n_workers) : IntLinear::workspace(max_tokens, n_workers);
+    return table() ? LinearMethod::workspace(max_tokens, n_workers)
+                   : IntLinear::workspace(max_tokens, n_workers);
   }
-  void apply(const Exec& exec, const Activation& x, const float* bias, const Output& y) const override {
+  void apply(const Exec& exec, const Activation& x, const float* bias,
+             const Output& y) const override {
     if (table()) {
       fallback_apply(exec, x, bias, y);
     } else {
@@ -77,8 +83,10 @@ class GgufMethod final : public cpu::IntLinear {
     }
   }
 
-  void dequantize(const Tensors& tensors, int64_t n_begin, int64_t n_end, float* out, int64_t ld) const override {
-    for (int64_t n = n_begin; n < n_end; ++n) gguf::dequantize_row(type_.type, row(tensors, n), out + (n - n_begin) * ld, layer().k());
+  void dequantize(const Tensors& tensors, int64_t n_begin, int64_t n_end, float* out,
+                  int64_t ld) const override {
+    for (int64_t n = n_begin; n < n_end; ++n)
+      gguf::dequantize_row(type_.type, row(tensors, n), out + (n - n_begin) * ld, layer().k());
   }
 
  protected:
@@ -86,21 +94,28 @@ class GgufMethod final : public cpu::IntLinear {
     for (int64_t n = 0; n < layer().n(); ++n) {
       for (int64_t g = 0; g < num_groups_; ++g) {
         if (std::isfinite(scale(tensors, n, g)) && std::isfinite(offset(tensors, n, g))) continue;
-        throw invalid(format("layer %s: the %s block of row %lld, column %lld has a scale that is not finite", layer().name.c_str(), type_.name,
-                             static_cast<long long>(n), static_cast<long long>(g * type_.group)));
+        throw invalid(
+            format("layer %s: the %s block of row %lld, column %lld has a scale that is not finite",
+                   layer().name.c_str(), type_.name, static_cast<long long>(n),
+                   static_cast<long long>(g * type_.group)));
       }
     }
   }
   void codes(const Tensors& tensors, int64_t n, uint8_t* out) const override {
     const uint8_t* block = row(tensors, n);
-    for (int64_t k = 0; k < layer().k(); k += type_.elements, block += type_.bytes) block_codes(type_, block, out + k);
+    for (int64_t k = 0; k < layer().k(); k += type_.elements, block += type_.bytes)
+      block_codes(type_, block, out + k);
   }
-  float scale(const Tensors& tensors, int64_t n, int64_t g) const override { return block_scale(type_, block_of(tensors, n, g), g % per_block()); }
+  float scale(const Tensors& tensors, int64_t n, int64_t g) const override {
+    return block_scale(type_, block_of(tensors, n, g), g % per_block());
+  }
   int zero(const Tensors&, int64_t, int64_t) const override { return zero_constant_; }
   float offset(const Tensors& tensors, int64_t n, int64_t g) const override {
     return block_offset(type_, block_of(tensors, n, g), g % per_block());
   }
-  std::vector<int32_t> column_groups(const Tensors&) const override { return natural_groups(group_size_); }
+  std::vector<int32_t> column_groups(const Tensors&) const override {
+    return natural_groups(group_size_);
+  }
 
  private:
   bool table() const { return layer().kind == "embedding"; }
@@ -108,7 +123,9 @@ class GgufMethod final : public cpu::IntLinear {
   const uint8_t* row(const Tensors& tensors, int64_t n) const {
     return tensors.at("weight").data() + n * (layer().k() / type_.elements) * type_.bytes;
   }
-  const uint8_t* block_of(const Tensors& tensors, int64_t n, int64_t g) const { return row(tensors, n) + g / per_block() * type_.bytes; }
+  const uint8_t* block_of(const Tensors& tensors, int64_t n, int64_t g) const {
+    return row(tensors, n) + g / per_block() * type_.bytes;
+  }
 
   const BlockType& type_;
 };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Keys of GPTQ's config as AutoGPTQ, GPTQModel and auto-round write them (formats: bits, group_size, sym, desc_act,
-// checkpoint_format/format, dynamic); unknown keys are ignored, as all readers do.
+// Keys of GPTQ's config as AutoGPTQ, GPTQModel and auto-round write them (formats: bits,
+// group_size, sym, desc_act, checkpoint_format/format, dynamic); unknown keys are ignored, as all
+// readers do.
 #include "gptq/config.h"
 
 #include <vector>
@@ -21,8 +22,8 @@ struct Rule {
   int sym = -1, desc_act = -1;  // -1: as the base says
 };
 
-// One entry of auto-round's `extra_config`: a layer's full name (newer versions: a pattern of it), and what differs.
-// 16 bits and more mean that the layer is plain.
+// One entry of auto-round's `extra_config`: a layer's full name (newer versions: a pattern of it),
+// and what differs. 16 bits and more mean that the layer is plain.
 struct Exception {
   std::string name;
   int64_t bits = 0, group_size = 0;
@@ -36,7 +37,8 @@ class GptqConfig final : public QuantizationConfig {
     const Json bits = q.any_of({"bits", "w_bit", "wbits"});
     if (bits.is_null() && !from_options) throw invalid("'bits' is missing");
     base_.bits = check_bits(bits.int_or(4));
-    base_.group_size = check_group(q.any_of({"group_size", "q_group_size"}).int_or(from_options ? 128 : -1));
+    base_.group_size =
+        check_group(q.any_of({"group_size", "q_group_size"}).int_or(from_options ? 128 : -1));
     base_.sym = q.get("sym").bool_or(true);
     base_.desc_act = q.get("desc_act").bool_or(false);
     read_format(q);
@@ -52,17 +54,21 @@ class GptqConfig final : public QuantizationConfig {
       read_exception(std::string(extra.key_at(i)), body);
     }
     if (!from_options && q.get("sym").is_null()) {
-      log(PLUQ_LOG_WARNING, "the quantization config does not say 'sym'; true is assumed, as other readers do");
+      log(PLUQ_LOG_WARNING,
+          "the quantization config does not say 'sym'; true is assumed, as other readers do");
     }
   }
 
   Choice get_quant_method(const LayerDesc& layer, const Device& device) override {
     if (layer.kind == "embedding") return Choice::not_mine("gptq does not quantize embeddings");
     if (layer.tensors.has("qweight") && !layer.tensors.has("scales")) {
-      return Choice::unsupported("tensor 'scales' is missing beside 'qweight'; the layer holds " + layer.tensors_text());
+      return Choice::unsupported("tensor 'scales' is missing beside 'qweight'; the layer holds " +
+                                 layer.tensors_text());
     }
     if (!has_gptq_tensors(layer)) {
-      return Choice::not_mine("there are no GPTQ tensors (qweight packed along K, scales); the layer holds " + layer.tensors_text());
+      return Choice::not_mine(
+          "there are no GPTQ tensors (qweight packed along K, scales); the layer holds " +
+          layer.tensors_text());
     }
     Settings s = base_;
     for (const Rule& rule : rules_) {
@@ -75,7 +81,9 @@ class GptqConfig final : public QuantizationConfig {
       break;
     }
     for (const Exception& e : exceptions_) {
-      if (e.name != layer.name && !match(PLUQ_MATCH_PREFIX_REGEX, "(?:" + e.name + ")$", layer.name)) continue;
+      if (e.name != layer.name &&
+          !match(PLUQ_MATCH_PREFIX_REGEX, "(?:" + e.name + ")$", layer.name))
+        continue;
       if (e.bits > 0 && e.bits <= 8) s.bits = static_cast<int>(e.bits);
       if (e.group_size != 0) s.group_size = e.group_size;
       if (e.sym >= 0) s.sym = e.sym != 0;
@@ -86,30 +94,36 @@ class GptqConfig final : public QuantizationConfig {
 
  private:
   static int check_bits(int64_t bits) {
-    if (bits < 2 || bits > 8) throw invalid(format("'bits' is %lld; accepted are 2 to 8", static_cast<long long>(bits)));
+    if (bits < 2 || bits > 8)
+      throw invalid(format("'bits' is %lld; accepted are 2 to 8", static_cast<long long>(bits)));
     return static_cast<int>(bits);
   }
   static int64_t check_group(int64_t size) {
     if (size != -1 && (size < 1 || size > (1 << 30))) {
-      throw invalid(format("'group_size' is %lld; accepted are -1 and whole numbers from 1", static_cast<long long>(size)));
+      throw invalid(format("'group_size' is %lld; accepted are -1 and whole numbers from 1",
+                           static_cast<long long>(size)));
     }
     return size;
   }
 
   void read_format(const Json& q) {
-    if (q.get("is_marlin_format").bool_or(false) || q.get("quant_method").string_or("") == "marlin") throw unsupported("checkpoint_format 'marlin' is not built");
+    if (q.get("is_marlin_format").bool_or(false) || q.get("quant_method").string_or("") == "marlin")
+      throw unsupported("checkpoint_format 'marlin' is not built");
     std::string name = q.any_of({"checkpoint_format", "format"}).string_or("gptq");
     const std::string packing = q.get("packing_format").string_or("");
-    if (packing.find("awq") != std::string::npos) throw unsupported("packing_format '" + packing + "' is not GPTQ's");
+    if (packing.find("awq") != std::string::npos)
+      throw unsupported("packing_format '" + packing + "' is not GPTQ's");
     // auto-round names its packings; its own is GPTQ's version 1.
-    if (name.rfind("auto_round", 0) == 0 || name.rfind("auto-round", 0) == 0) name = packing.find("v2") != std::string::npos ? "gptq_v2" : "gptq";
+    if (name.rfind("auto_round", 0) == 0 || name.rfind("auto-round", 0) == 0)
+      name = packing.find("v2") != std::string::npos ? "gptq_v2" : "gptq";
     if (name == "gptq_v2" || (name == "gptq" && packing.find("gptqv2") != std::string::npos)) {
       base_.v1 = false;
     } else if (name == "gptq_p") {
       base_.v1 = false;
       base_.planar = true;
     } else if (name != "gptq") {
-      throw unsupported("checkpoint_format '" + name + "' is not built; gptq, gptq_v2 and gptq_p are");
+      throw unsupported("checkpoint_format '" + name +
+                        "' is not built; gptq, gptq_v2 and gptq_p are");
     }
   }
 
@@ -153,29 +167,45 @@ class PackedConfig final : public QuantizationConfig {
   Choice get_quant_method(const LayerDesc& layer, const Device& device) override {
     if (layer.kind == "embedding") return Choice::not_mine("gptq does not quantize embeddings");
     if (!has_packed_tensors(layer)) {
-      return Choice::not_mine("there are no pack-quantized tensors (weight_packed, weight_scale); the layer holds " + layer.tensors_text());
+      return Choice::not_mine(
+          "there are no pack-quantized tensors (weight_packed, weight_scale); the layer holds " +
+          layer.tensors_text());
     }
     const ct::Scheme* scheme = ct::scheme_for_tensors(config_, layer);
-    if (scheme == nullptr) return Choice::unsupported("weight_packed is there, but no group of config_groups targets the layer");
-    if (const std::string why = config_.refusal(*scheme); !why.empty()) return Choice::unsupported(why);
+    if (scheme == nullptr)
+      return Choice::unsupported(
+          "weight_packed is there, but no group of config_groups targets the layer");
+    if (const std::string why = config_.refusal(*scheme); !why.empty())
+      return Choice::unsupported(why);
     const ct::QuantArgs& w = scheme->weights;
     if (w.is_float) return Choice::not_mine("group '" + scheme->group + "' has float weights");
-    if (w.bits < 2 || w.bits > 8) return Choice::unsupported("num_bits is " + std::to_string(w.bits) + "; 2 to 8 are built");
+    if (w.bits < 2 || w.bits > 8)
+      return Choice::unsupported("num_bits is " + std::to_string(w.bits) + "; 2 to 8 are built");
     Settings s;
     s.bits = static_cast<int>(w.bits);
     s.sym = w.symmetric;
     s.desc_act = w.actorder == "group";
     switch (w.strategy) {
-      case ct::Strategy::kGroup: s.group_size = w.group_size; break;
+      case ct::Strategy::kGroup:
+        s.group_size = w.group_size;
+        break;
       case ct::Strategy::kChannel:
-      case ct::Strategy::kTensor: s.group_size = -1; break;
-      default: return Choice::unsupported("strategy '" + w.strategy_text + "' of packed weights is not built; group, channel and tensor are");
+      case ct::Strategy::kTensor:
+        s.group_size = -1;
+        break;
+      default:
+        return Choice::unsupported(
+            "strategy '" + w.strategy_text +
+            "' of packed weights is not built; group, channel and tensor are");
     }
-    if (s.group_size != -1 && s.group_size < 1) return Choice::unsupported("group_size is " + std::to_string(s.group_size) + "; accepted are -1 and whole numbers from 1");
+    if (s.group_size != -1 && s.group_size < 1)
+      return Choice::unsupported("group_size is " + std::to_string(s.group_size) +
+                                 "; accepted are -1 and whole numbers from 1");
     if (scheme->has_inputs) {
       std::string why;
       s.inputs = cpu::int8_inputs(scheme->inputs, &why);
-      if (!why.empty()) return Choice::unsupported("packed weights with quantized activations: " + why);
+      if (!why.empty())
+        return Choice::unsupported("packed weights with quantized activations: " + why);
     }
     return Choice::use(make_packed(layer, device, s), 500);
   }

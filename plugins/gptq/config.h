@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The configuration of a checkpoint in format gptq: GPTQ's own, or compressed-tensors with pack-quantized groups.
+// The configuration of a checkpoint in format gptq: GPTQ's own, or compressed-tensors with
+// pack-quantized groups.
 #pragma once
 
 #include <memory>

@@ -5,14 +5,16 @@ namespace gptq {
 
 using namespace pluq;
 
-GroupedInt::GroupedInt(const LayerDesc& layer, const Device& device, const Settings& settings, const char* order_name)
+GroupedInt::GroupedInt(const LayerDesc& layer, const Device& device, const Settings& settings,
+                       const char* order_name)
     : IntLinear(layer, device, cpu::int_tables()), settings_(settings), order_name_(order_name) {
   bits_ = settings.bits;
   group_size_ = settings.group_size;
   file_groups_ = shard::runs({0, layer.in_features}, group_size_).end;
   column_begin_ = layer.in_begin;
   // With an order tensor any column may belong to any group, so a shard of K needs all scales.
-  const shard::Range groups = has_order_tensor() ? shard::Range{0, file_groups_} : shard::runs(shard::inputs(layer), group_size_);
+  const shard::Range groups = has_order_tensor() ? shard::Range{0, file_groups_}
+                                                 : shard::runs(shard::inputs(layer), group_size_);
   group_begin_ = groups.begin;
   num_groups_ = groups.size();
   zero_constant_ = 1 << (bits_ - 1);
@@ -22,11 +24,13 @@ GroupedInt::GroupedInt(const LayerDesc& layer, const Device& device, const Setti
 
 MethodInfo GroupedInt::describe() const {
   MethodInfo info;
-  const std::string group = settings_.group_size < 0 ? "channel" : "g" + std::to_string(settings_.group_size);
+  const std::string group =
+      settings_.group_size < 0 ? "channel" : "g" + std::to_string(settings_.group_size);
   info.scheme = "int" + std::to_string(bits_) + " " + group + (settings_.sym ? " sym" : " asym") +
                 (settings_.desc_act ? " act-order" : "");
   describe_arithmetic(&info);
-  const double per_group = static_cast<double>(layer().in_features) / static_cast<double>(file_groups_);
+  const double per_group =
+      static_cast<double>(layer().in_features) / static_cast<double>(file_groups_);
   info.bits_per_weight = bits_ + (16.0 + (settings_.sym ? 0 : bits_)) / per_group;
   return info;
 }
@@ -38,14 +42,15 @@ std::vector<int32_t> GroupedInt::column_groups(const Tensors& tensors) const {
   for (size_t k = 0; k < out.size(); ++k) {
     out[k] = order->load<int32_t>(static_cast<int64_t>(k));
     if (out[k] < 0 || out[k] >= num_groups_) {
-      throw invalid(format("layer %s: %s[%zu] is %d, expected 0 to %lld", layer().name.c_str(), order_name_, k, out[k],
-                           static_cast<long long>(num_groups_ - 1)));
+      throw invalid(format("layer %s: %s[%zu] is %d, expected 0 to %lld", layer().name.c_str(),
+                           order_name_, k, out[k], static_cast<long long>(num_groups_ - 1)));
     }
   }
   return out;
 }
 
-// A g_idx that says k / group_size, or only zeros or -1, orders nothing, whatever the configuration's flags say.
+// A g_idx that says k / group_size, or only zeros or -1, orders nothing, whatever the
+// configuration's flags say.
 bool GroupedInt::orders(const Tensor& t) const {
   if (t.data() == nullptr || t.elements() == 0) return false;
   bool natural = true, uniform = true;
@@ -55,7 +60,8 @@ bool GroupedInt::orders(const Tensor& t) const {
     natural = natural && g == (group_size_ < 0 ? 0 : (column_begin_ + k) / group_size_);
     uniform = uniform && g == first;
   }
-  // A short shard of an ordered layer may lie in one group; only a whole layer of zeros says nothing.
+  // A short shard of an ordered layer may lie in one group; only a whole layer of zeros says
+  // nothing.
   return !natural && !(uniform && (first == -1 || (first == 0 && !shard::splits_inputs(layer()))));
 }
 
@@ -63,7 +69,8 @@ void GroupedInt::settle_order(const Tensors& tensors, bool required) {
   g_idx_.clear();
   const Tensor* t = tensors.find(order_name_);
   if (t == nullptr && required && settings_.desc_act && group_size_ > 0) {
-    throw invalid("layer " + layer().name + ": the config says desc_act, but tensor '" + order_name_ + "' is missing");
+    throw invalid("layer " + layer().name + ": the config says desc_act, but tensor '" +
+                  order_name_ + "' is missing");
   }
   if (t != nullptr && orders(*t)) g_idx_ = column_groups(tensors);
 }

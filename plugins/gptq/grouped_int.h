@@ -1,25 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
-// What both layouts of format gptq share: groups, the order of columns, zero points in common, the description.
+// What both layouts of format gptq share: groups, the order of columns, zero points in common, the
+// description.
 #pragma once
 
 #include <string>
 #include <vector>
 
-#include "pluq/cpu/tables.hpp"
 #include "gptq/method.h"
 #include "pluq/cpu/int_linear.hpp"
+#include "pluq/cpu/tables.hpp"
 
 namespace gptq {
 
 class GroupedInt : public pluq::cpu::IntLinear {
  public:
   // order_name: the tensor that may hold each column's group.
-  GroupedInt(const pluq::LayerDesc& layer, const pluq::Device& device, const Settings& settings, const char* order_name);
+  GroupedInt(const pluq::LayerDesc& layer, const pluq::Device& device, const Settings& settings,
+             const char* order_name);
   pluq::MethodInfo describe() const override;
 
  protected:
   std::vector<int32_t> column_groups(const pluq::Tensors& tensors) const override;
-  // Fills g_idx_, or leaves it empty when the columns lie in order. required: without the tensor the layer cannot be read.
+  // Fills g_idx_, or leaves it empty when the columns lie in order. required: without the tensor
+  // the layer cannot be read.
   void settle_order(const pluq::Tensors& tensors, bool required);
   // The spec of the order's tensor, [K].
   pluq::WeightSpec order_spec() const;

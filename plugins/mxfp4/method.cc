@@ -36,10 +36,13 @@ class Mxfp4Method final : public cpu::Float4Linear {
   void settle(const Tensors& tensors) override {
     const Tensor& s = tensors.at("weight_scale");
     for (int64_t i = 0; i < s.elements(); ++i) {
-      if (s.data()[i] <= 252) continue;  // 6 * 2^125 is the largest product that is finite for every code
-      throw invalid(format("layer %s: weight_scale[%lld, %lld] is the code %d, %s; 0 to 252 are accepted", layer().name.c_str(),
-                           static_cast<long long>(i / num_groups_), static_cast<long long>(i % num_groups_), s.data()[i],
-                           s.data()[i] == 255 ? "which is no number" : "whose weights overflow"));
+      if (s.data()[i] <= 252)
+        continue;  // 6 * 2^125 is the largest product that is finite for every code
+      throw invalid(
+          format("layer %s: weight_scale[%lld, %lld] is the code %d, %s; 0 to 252 are accepted",
+                 layer().name.c_str(), static_cast<long long>(i / num_groups_),
+                 static_cast<long long>(i % num_groups_), s.data()[i],
+                 s.data()[i] == 255 ? "which is no number" : "whose weights overflow"));
     }
   }
   // Half of it, see Float4Linear.
@@ -53,7 +56,8 @@ class Mxfp4Method final : public cpu::Float4Linear {
 bool has_tensors(const LayerDesc& layer) {
   const Tensor* w = layer.tensors.find("weight_packed");
   const Tensor* s = layer.tensors.find("weight_scale");
-  return w != nullptr && s != nullptr && w->dtype_id() == PLUQ_DTYPE_U8 && s->dtype_id() == PLUQ_DTYPE_U8;
+  return w != nullptr && s != nullptr && w->dtype_id() == PLUQ_DTYPE_U8 &&
+         s->dtype_id() == PLUQ_DTYPE_U8;
 }
 
 std::unique_ptr<LinearMethod> make_method(const LayerDesc& layer, const Device& device) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Format `mxfp4`: 4-bit floats with power-of-two scales per 32 columns (compressed-tensors mxfp4-pack-quantized).
+// Format `mxfp4`: 4-bit floats with power-of-two scales per 32 columns (compressed-tensors
+// mxfp4-pack-quantized).
 #include "mxfp4/method.h"
 #include "mxfp4/quantizer.h"
 #include "pluq/compressed_tensors.hpp"
@@ -14,19 +15,28 @@ class Mxfp4Config final : public QuantizationConfig {
 
   Choice get_quant_method(const LayerDesc& layer, const Device& device) override {
     if (layer.kind == "embedding" || !mxfp4::has_tensors(layer)) {
-      return Choice::not_mine("there are no U8 'weight_packed' and 'weight_scale'; the layer holds " + layer.tensors_text());
+      return Choice::not_mine(
+          "there are no U8 'weight_packed' and 'weight_scale'; the layer holds " +
+          layer.tensors_text());
     }
     const ct::Scheme* scheme = ct::scheme_for_tensors(config_, layer);
-    if (scheme == nullptr) return Choice::unsupported("the weight is mxfp4, but no group of config_groups targets the layer");
-    if (std::string why = config_.refusal(*scheme); !why.empty()) return Choice::unsupported(std::move(why));
+    if (scheme == nullptr)
+      return Choice::unsupported(
+          "the weight is mxfp4, but no group of config_groups targets the layer");
+    if (std::string why = config_.refusal(*scheme); !why.empty())
+      return Choice::unsupported(std::move(why));
     const ct::QuantArgs& w = scheme->weights;
     if (!w.is_float || w.bits != 4 || (w.group_size > 0 && w.group_size != mxfp4::kGroup)) {
-      return Choice::unsupported(format("group '%s' says %lld-bit %s weights in groups of %lld, but the tensors are mxfp4, which has "
-                                        "4-bit floats in groups of 32", scheme->group.c_str(), static_cast<long long>(w.bits),
-                                        w.is_float ? "float" : "integer", static_cast<long long>(w.group_size)));
+      return Choice::unsupported(
+          format("group '%s' says %lld-bit %s weights in groups of %lld, but the tensors are "
+                 "mxfp4, which has "
+                 "4-bit floats in groups of 32",
+                 scheme->group.c_str(), static_cast<long long>(w.bits),
+                 w.is_float ? "float" : "integer", static_cast<long long>(w.group_size)));
     }
     if (scheme->has_inputs && !layer.float_activations) {
-      return Choice::unsupported("group '" + scheme->group + "' rounds activations to 4-bit floats, which is not built; "
+      return Choice::unsupported("group '" + scheme->group +
+                                 "' rounds activations to 4-bit floats, which is not built; "
                                  "--activations float runs the weights alone");
     }
     return Choice::use(mxfp4::make_method(layer, device), 500);
@@ -39,18 +49,23 @@ class Mxfp4Config final : public QuantizationConfig {
 class Mxfp4Format final : public Format {
  public:
   FormatInfo describe() const override {
-    return {"mxfp4", "compressed-tensors", "4-bit floats with power-of-two scales per 32 columns", {}};
+    return {
+        "mxfp4", "compressed-tensors", "4-bit floats with power-of-two scales per 32 columns", {}};
   }
   ProbeResult probe(const ProbeRequest& r) override {
-    if (ct::is_compressed_tensors(r.quant_method)) return {500, "compressed-tensors, for its mxfp4-pack-quantized groups"};
-    return {0, r.quant_method.empty() ? "the checkpoint has no quantization config"
-                                      : "quant_method is '" + r.quant_method + "', not compressed-tensors"};
+    if (ct::is_compressed_tensors(r.quant_method))
+      return {500, "compressed-tensors, for its mxfp4-pack-quantized groups"};
+    return {0, r.quant_method.empty()
+                   ? "the checkpoint has no quantization config"
+                   : "quant_method is '" + r.quant_method + "', not compressed-tensors"};
   }
   std::unique_ptr<QuantizationConfig> create_config(const ConfigRequest& r) override {
     return std::make_unique<Mxfp4Config>(r.quantization);
   }
   std::string algorithms() const override { return "rtn"; }
-  std::unique_ptr<Quantizer> create_quantizer(QuantizeRequest r) override { return mxfp4::make_quantizer(std::move(r)); }
+  std::unique_ptr<Quantizer> create_quantizer(QuantizeRequest r) override {
+    return mxfp4::make_quantizer(std::move(r));
+  }
   std::string write_config(const QuantizeRequest&, const std::vector<std::string>& plain) override {
     return mxfp4::quantizer_config(plain);
   }

@@ -18,8 +18,8 @@ class Mxfp4Quantizer final : public Quantizer {
   explicit Mxfp4Quantizer(QuantizeRequest r) : Quantizer(std::move(r)) {
     for (const QuantizeLayer& l : request().layers) {
       if (l.in_features % 2 != 0) {
-        throw unsupported(format("layer %s: in_features is %lld; mxfp4 needs an even number", l.name.c_str(),
-                                 static_cast<long long>(l.in_features)));
+        throw unsupported(format("layer %s: in_features is %lld; mxfp4 needs an even number",
+                                 l.name.c_str(), static_cast<long long>(l.in_features)));
       }
     }
   }
@@ -43,7 +43,8 @@ class Mxfp4Quantizer final : public Quantizer {
         std::vector<float> values(static_cast<size_t>((end - begin) * k));
         context.rows(i, begin, end, values.data(), k);
         std::vector<uint8_t> packed, scales;
-        for (int64_t r = 0; r < end - begin; ++r) quantize_row(values.data() + r * k, k, &packed, &scales);
+        for (int64_t r = 0; r < end - begin; ++r)
+          quantize_row(values.data() + r * k, k, &packed, &scales);
         context.emit(i, "weight_packed", begin, end, packed.data(), packed.size());
         context.emit(i, "weight_scale", begin, end, scales.data(), scales.size());
       });
@@ -51,7 +52,8 @@ class Mxfp4Quantizer final : public Quantizer {
   }
 
  private:
-  static void quantize_row(const float* row, int64_t k, std::vector<uint8_t>* packed, std::vector<uint8_t>* scales) {
+  static void quantize_row(const float* row, int64_t k, std::vector<uint8_t>* packed,
+                           std::vector<uint8_t>* scales) {
     for (int64_t from = 0; from < k; from += kGroup) {
       const int64_t to = std::min(from + kGroup, k);
       float largest = 0;
@@ -59,7 +61,8 @@ class Mxfp4Quantizer final : public Quantizer {
       scales->push_back(scale_code(largest));
       const float scale = float4::from_e8m0(scales->back());
       for (int64_t j = from; j < to; j += 2) {
-        packed->push_back(static_cast<uint8_t>(float4::to_e2m1(row[j] / scale) | float4::to_e2m1(row[j + 1] / scale) << 4));
+        packed->push_back(static_cast<uint8_t>(float4::to_e2m1(row[j] / scale) |
+                                               float4::to_e2m1(row[j + 1] / scale) << 4));
       }
     }
   }
@@ -69,7 +72,8 @@ class Mxfp4Quantizer final : public Quantizer {
 
 uint8_t scale_code(float largest) {
   const uint16_t bits = float_to_bfloat(largest);
-  const int exponent = (bits + 32) >> 7 & 0xff;  // 32: half of the last bit that one mantissa bit leaves
+  const int exponent =
+      (bits + 32) >> 7 & 0xff;  // 32: half of the last bit that one mantissa bit leaves
   return static_cast<uint8_t>(std::clamp(exponent - 2, 0, 252));
 }
 
@@ -80,7 +84,8 @@ std::unique_ptr<Quantizer> make_quantizer(QuantizeRequest request) {
 std::string quantizer_config(const std::vector<std::string>& plain) {
   const std::string names = json_strings(plain);
   return R"({"quant_method":"compressed-tensors","format":"mxfp4-pack-quantized","quantization_status":"compressed","ignore":[)" +
-         names + R"(],"config_groups":{"group_0":{"format":"mxfp4-pack-quantized","targets":["Linear"],)"
+         names +
+         R"(],"config_groups":{"group_0":{"format":"mxfp4-pack-quantized","targets":["Linear"],)"
          R"("weights":{"num_bits":4,"type":"float","symmetric":true,"strategy":"group","group_size":32,"dynamic":false,)"
          R"("scale_dtype":"torch.uint8"}}},"meta":{"quantizer":["pluq:0.9.0"]}})";
 }

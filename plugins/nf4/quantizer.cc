@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// absmax = max|w| over a block of the flattened matrix, code = the table's value nearest to w / absmax. Nested statistics:
-// the mean of all absmax is taken off, then blocks of 256 of them are rounded to dynamic_map() of their own largest.
+// absmax = max|w| over a block of the flattened matrix, code = the table's value nearest to w /
+// absmax. Nested statistics: the mean of all absmax is taken off, then blocks of 256 of them are
+// rounded to dynamic_map() of their own largest.
 #include "nf4/quantizer.h"
 
 #include <algorithm>
@@ -15,7 +16,8 @@ namespace {
 
 using namespace pluq;
 constexpr int64_t kNestedBlock = 256;
-constexpr size_t kStateBytes = 320;  // the quant state, padded with spaces: its length must be known before its numbers
+constexpr size_t kStateBytes =
+    320;  // the quant state, padded with spaces: its length must be known before its numbers
 
 // The code of each interval between the midpoints of a table's sorted values.
 class Rounder {
@@ -24,16 +26,21 @@ class Rounder {
     std::array<uint8_t, 16> order{};
     std::iota(order.begin(), order.end(), uint8_t{0});
     // fp4 has two zeros; what is not below zero takes the positive one.
-    std::sort(order.begin(), order.end(), [&](uint8_t a, uint8_t b) { return table[a] < table[b] || (table[a] == table[b] && a > b); });
+    std::sort(order.begin(), order.end(), [&](uint8_t a, uint8_t b) {
+      return table[a] < table[b] || (table[a] == table[b] && a > b);
+    });
     for (size_t i = 0; i < 16; ++i) {
       codes_[i] = order[i];
       if (i == 0) continue;
-      bounds_[i - 1] = static_cast<float>((static_cast<double>(table[order[i - 1]]) + static_cast<double>(table[order[i]])) / 2);
-      if (table[order[i - 1]] == 0 && table[order[i]] == 0) bounds_[i - 1] = -std::numeric_limits<float>::denorm_min();
+      bounds_[i - 1] = static_cast<float>(
+          (static_cast<double>(table[order[i - 1]]) + static_cast<double>(table[order[i]])) / 2);
+      if (table[order[i - 1]] == 0 && table[order[i]] == 0)
+        bounds_[i - 1] = -std::numeric_limits<float>::denorm_min();
     }
   }
   uint8_t code(float x) const {
-    return codes_[static_cast<size_t>(std::lower_bound(bounds_.begin(), bounds_.end(), x) - bounds_.begin())];
+    return codes_[static_cast<size_t>(std::lower_bound(bounds_.begin(), bounds_.end(), x) -
+                                      bounds_.begin())];
   }
 
  private:
@@ -44,22 +51,29 @@ class Rounder {
 class Nf4Quantizer final : public Quantizer {
  public:
   explicit Nf4Quantizer(QuantizeRequest r)
-      : Quantizer(std::move(r)), type_(request().options.get("type").string_or("nf4")),
-        block_(request().options.get("block_size").int_or(64)), nested_(request().options.get("double_quant").bool_or(false)) {
+      : Quantizer(std::move(r)),
+        type_(request().options.get("type").string_or("nf4")),
+        block_(request().options.get("block_size").int_or(64)),
+        nested_(request().options.get("double_quant").bool_or(false)) {
     for (const QuantizeLayer& l : request().layers) {
       if (l.in_features % 2 != 0) {
-        throw unsupported(format("layer %s: in_features is %lld; nf4 needs an even number", l.name.c_str(),
-                                 static_cast<long long>(l.in_features)));
+        throw unsupported(format("layer %s: in_features is %lld; nf4 needs an even number",
+                                 l.name.c_str(), static_cast<long long>(l.in_features)));
       }
     }
   }
 
   std::vector<WeightSpec> output_specs(size_t layer) const override {
-    const int64_t n = request().layers[layer].out_features * request().layers[layer].in_features, b = blocks(n);
-    std::vector<WeightSpec> out{spec("weight", PLUQ_DTYPE_U8, {n / 2, 1}), spec("weight.absmax", nested_ ? PLUQ_DTYPE_U8 : PLUQ_DTYPE_F32, {b}),
-                                spec("weight.quant_map", PLUQ_DTYPE_F32, {16}), spec(state_name(), PLUQ_DTYPE_U8, {static_cast<int64_t>(kStateBytes)})};
+    const int64_t n = request().layers[layer].out_features * request().layers[layer].in_features,
+                  b = blocks(n);
+    std::vector<WeightSpec> out{
+        spec("weight", PLUQ_DTYPE_U8, {n / 2, 1}),
+        spec("weight.absmax", nested_ ? PLUQ_DTYPE_U8 : PLUQ_DTYPE_F32, {b}),
+        spec("weight.quant_map", PLUQ_DTYPE_F32, {16}),
+        spec(state_name(), PLUQ_DTYPE_U8, {static_cast<int64_t>(kStateBytes)})};
     if (nested_) {
-      out.push_back(spec("weight.nested_absmax", PLUQ_DTYPE_F32, {(b + kNestedBlock - 1) / kNestedBlock}));
+      out.push_back(
+          spec("weight.nested_absmax", PLUQ_DTYPE_F32, {(b + kNestedBlock - 1) / kNestedBlock}));
       out.push_back(spec("weight.nested_quant_map", PLUQ_DTYPE_F32, {256}));
     }
     return out;
@@ -108,7 +122,8 @@ class Nf4Quantizer final : public Quantizer {
       for (int64_t from = 0; from < count; from += block_) {
         const int64_t to = std::min(from + block_, count);
         float largest = 0;
-        for (int64_t j = from; j < to; ++j) largest = std::max(largest, std::fabs(values[static_cast<size_t>(j)]));
+        for (int64_t j = from; j < to; ++j)
+          largest = std::max(largest, std::fabs(values[static_cast<size_t>(j)]));
         absmax[static_cast<size_t>((begin * k + from) / block_)] = largest;
         const float inverse = largest > 0 ? 1.0F / largest : 0.0F;
         for (int64_t j = from; j < to; ++j) {
@@ -123,10 +138,12 @@ class Nf4Quantizer final : public Quantizer {
   }
 
   // Emits the rounded statistics; returns their offset.
-  float emit_nested(const QuantizeContext& context, size_t index, const std::vector<float>& absmax) const {
+  float emit_nested(const QuantizeContext& context, size_t index,
+                    const std::vector<float>& absmax) const {
     double sum = 0;
     for (const float a : absmax) sum += static_cast<double>(a);
-    const auto offset = static_cast<float>(sum / static_cast<double>(std::max<size_t>(absmax.size(), 1)));
+    const auto offset =
+        static_cast<float>(sum / static_cast<double>(std::max<size_t>(absmax.size(), 1)));
     const std::vector<float> map = dynamic_map();
     std::vector<uint8_t> codes;
     std::vector<float> scales;
@@ -136,27 +153,36 @@ class Nf4Quantizer final : public Quantizer {
       for (size_t j = from; j < to; ++j) largest = std::max(largest, std::fabs(absmax[j] - offset));
       scales.push_back(largest);
       for (size_t j = from; j < to; ++j) {
-        codes.push_back(static_cast<uint8_t>(nearest(map, largest > 0 ? (absmax[j] - offset) / largest : 0.0F)));
+        codes.push_back(static_cast<uint8_t>(
+            nearest(map, largest > 0 ? (absmax[j] - offset) / largest : 0.0F)));
       }
     }
-    context.emit(index, "weight.absmax", 0, static_cast<int64_t>(codes.size()), codes.data(), codes.size());
-    context.emit(index, "weight.nested_absmax", 0, static_cast<int64_t>(scales.size()), scales.data(), scales.size() * sizeof(float));
+    context.emit(index, "weight.absmax", 0, static_cast<int64_t>(codes.size()), codes.data(),
+                 codes.size());
+    context.emit(index, "weight.nested_absmax", 0, static_cast<int64_t>(scales.size()),
+                 scales.data(), scales.size() * sizeof(float));
     context.emit(index, "weight.nested_quant_map", 0, 256, map.data(), map.size() * sizeof(float));
     return offset;
   }
 
   void emit_state(const QuantizeContext& context, size_t index, float offset) const {
     const QuantizeLayer& l = request().layers[index];
-    const char* const dtype = request().model_dtype == PLUQ_DTYPE_F16 ? "float16" : request().model_dtype == PLUQ_DTYPE_F32 ? "float32" : "bfloat16";
-    std::string text = format("{\"quant_type\": \"%s\", \"blocksize\": %lld, \"dtype\": \"%s\", \"shape\": [%lld, %lld]", type_.c_str(),
-                              static_cast<long long>(block_), dtype, static_cast<long long>(l.out_features), static_cast<long long>(l.in_features));
+    const char* const dtype = request().model_dtype == PLUQ_DTYPE_F16   ? "float16"
+                              : request().model_dtype == PLUQ_DTYPE_F32 ? "float32"
+                                                                        : "bfloat16";
+    std::string text = format(
+        "{\"quant_type\": \"%s\", \"blocksize\": %lld, \"dtype\": \"%s\", \"shape\": [%lld, %lld]",
+        type_.c_str(), static_cast<long long>(block_), dtype,
+        static_cast<long long>(l.out_features), static_cast<long long>(l.in_features));
     if (nested_) {
-      text += format(", \"nested_blocksize\": %lld, \"nested_dtype\": \"float32\", \"nested_offset\": %.9g", static_cast<long long>(kNestedBlock),
-                     static_cast<double>(offset));
+      text += format(
+          ", \"nested_blocksize\": %lld, \"nested_dtype\": \"float32\", \"nested_offset\": %.9g",
+          static_cast<long long>(kNestedBlock), static_cast<double>(offset));
     }
     text += "}";
     text.resize(kStateBytes, ' ');
-    context.emit(index, state_name(), 0, static_cast<int64_t>(text.size()), text.data(), text.size());
+    context.emit(index, state_name(), 0, static_cast<int64_t>(text.size()), text.data(),
+                 text.size());
   }
 
   std::string type_;
@@ -168,18 +194,23 @@ class Nf4Quantizer final : public Quantizer {
 
 std::vector<Option> quantizer_options() {
   return {{"type", PLUQ_OPTION_STRING, "nf4", 1, 0, "nf4|fp4", "the table of 16 values"},
-          {"block_size", PLUQ_OPTION_INT, "64", 1, 0, "64|128|256|512|1024|2048|4096", "weights that share a scale"},
+          {"block_size", PLUQ_OPTION_INT, "64", 1, 0, "64|128|256|512|1024|2048|4096",
+           "weights that share a scale"},
           {"double_quant", PLUQ_OPTION_BOOL, "false", 1, 0, "", "round the scales to 8 bits too"}};
 }
 
-std::unique_ptr<Quantizer> make_quantizer(QuantizeRequest request) { return std::make_unique<Nf4Quantizer>(std::move(request)); }
+std::unique_ptr<Quantizer> make_quantizer(QuantizeRequest request) {
+  return std::make_unique<Nf4Quantizer>(std::move(request));
+}
 
-std::string quantizer_config(const QuantizeRequest& request, const std::vector<std::string>& plain) {
+std::string quantizer_config(const QuantizeRequest& request,
+                             const std::vector<std::string>& plain) {
   const std::string names = json_strings(plain);
   const bool nested = request.options.get("double_quant").bool_or(false);
   return R"({"quant_method":"bitsandbytes","load_in_4bit":true,"load_in_8bit":false,"bnb_4bit_compute_dtype":"bfloat16",)"
-         R"("bnb_4bit_quant_storage":"uint8","bnb_4bit_quant_type":")" + request.options.get("type").string_or("nf4") +
-         R"(","bnb_4bit_use_double_quant":)" + (nested ? "true" : "false") + R"(,"llm_int8_threshold":6.0,"llm_int8_skip_modules":[)" +
+         R"("bnb_4bit_quant_storage":"uint8","bnb_4bit_quant_type":")" +
+         request.options.get("type").string_or("nf4") + R"(","bnb_4bit_use_double_quant":)" +
+         (nested ? "true" : "false") + R"(,"llm_int8_threshold":6.0,"llm_int8_skip_modules":[)" +
          names + R"(],"meta":{"quantizer":["pluq:0.9.0"]}})";
 }
 

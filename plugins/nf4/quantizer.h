@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Round to nearest into bitsandbytes' 4-bit layout, types nf4 and fp4, with or without nested statistics.
+// Round to nearest into bitsandbytes' 4-bit layout, types nf4 and fp4, with or without nested
+// statistics.
 #pragma once
 
 #include <memory>
@@ -12,6 +13,7 @@ namespace nf4 {
 
 std::vector<pluq::Option> quantizer_options();
 std::unique_ptr<pluq::Quantizer> make_quantizer(pluq::QuantizeRequest request);
-std::string quantizer_config(const pluq::QuantizeRequest& request, const std::vector<std::string>& plain);
+std::string quantizer_config(const pluq::QuantizeRequest& request,
+                             const std::vector<std::string>& plain);
 
 }  // namespace nf4

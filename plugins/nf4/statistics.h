@@ -20,7 +20,8 @@ struct Statistics {
   // The scale of a block; the tensors must be bound.
   float scale(int64_t block) const {
     if (!nested) return load(absmax_, block);
-    const float product = load(nested_map_, absmax_[block]) * load(nested_absmax_, block / nested_blocksize);
+    const float product =
+        load(nested_map_, absmax_[block]) * load(nested_absmax_, block / nested_blocksize);
     return product + nested_offset;
   }
   // Points at the data of these tensors, which must outlive the calls of scale.
@@ -42,8 +43,9 @@ struct Statistics {
 // The suffix of the quant state among the layer's tensors, or empty.
 std::string state_suffix(const pluq::Tensors& tensors);
 
-// Reads them for a layer of `elements` weights. Throws pluq::invalid, with the layer's name, for what is missing or, with
-// check_values, no finite number.
-Statistics read_statistics(const std::string& layer, const pluq::Tensors& tensors, int64_t elements, bool check_values);
+// Reads them for a layer of `elements` weights. Throws pluq::invalid, with the layer's name, for
+// what is missing or, with check_values, no finite number.
+Statistics read_statistics(const std::string& layer, const pluq::Tensors& tensors, int64_t elements,
+                           bool check_values);
 
 }  // namespace nf4

@@ -23,8 +23,9 @@ const std::array<float, 16> kNf4 = {-1.0F,
                                     0.7229568362236023F,
                                     1.0F};
 
-const std::array<float, 16> kFp4 = {0.0F,  0.0052083333F,  0.6666667F,  1.0F,  0.33333334F,  0.5F,  0.16666667F,  0.25F,
-                                    -0.0F, -0.0052083333F, -0.6666667F, -1.0F, -0.33333334F, -0.5F, -0.16666667F, -0.25F};
+const std::array<float, 16> kFp4 = {
+    0.0F,  0.0052083333F,  0.6666667F,  1.0F,  0.33333334F,  0.5F,  0.16666667F,  0.25F,
+    -0.0F, -0.0052083333F, -0.6666667F, -1.0F, -0.33333334F, -0.5F, -0.16666667F, -0.25F};
 
 std::vector<float> dynamic_map() {
   constexpr int kDecades = 7;
@@ -33,10 +34,12 @@ std::vector<float> dynamic_map() {
     const int steps = 1 << i;
     const double decade = std::pow(10.0, i - (kDecades - 1));
     for (int j = 0; j < steps; ++j) {
-      // The middle of step j of [0.1, 1]. The bounds are torch.linspace's: counted from the nearer end, rounded once.
+      // The middle of step j of [0.1, 1]. The bounds are torch.linspace's: counted from the nearer
+      // end, rounded once.
       const auto bound = [&](int at) {
         const double step = static_cast<double>((1.0F - 0.1F) / static_cast<float>(steps));
-        return static_cast<float>(at < (steps + 1) / 2 ? static_cast<double>(0.1F) + step * at : 1.0 - step * (steps - at));
+        return static_cast<float>(at < (steps + 1) / 2 ? static_cast<double>(0.1F) + step * at
+                                                       : 1.0 - step * (steps - at));
       };
       const float middle = (bound(j) + bound(j + 1)) / 2.0F;
       const float value = static_cast<float>(decade) * middle;

@@ -19,7 +19,9 @@ class Nvfp4Method final : public cpu::Float4Linear {
     for (const char* name : {"weight_global_scale", "input_global_scale"}) {
       const Tensor* t = layer.tensors.find(name);
       if (t == nullptr) continue;
-      if (t->elements() != 1) throw unsupported("layer " + layer.name + ": " + name + " holds " + t->text() + "; one value is built");
+      if (t->elements() != 1)
+        throw unsupported("layer " + layer.name + ": " + name + " holds " + t->text() +
+                          "; one value is built");
       WeightSpec s = shard::spec(name, t->dtype_id(), t->shape(), {});
       s.sample = Sample::real(1000, 4000);
       single_.push_back(s);
@@ -48,14 +50,16 @@ class Nvfp4Method final : public cpu::Float4Linear {
     }
   }
 
-  void dequantize(const Tensors& tensors, int64_t n_begin, int64_t n_end, float* out, int64_t ld) const override {
+  void dequantize(const Tensors& tensors, int64_t n_begin, int64_t n_end, float* out,
+                  int64_t ld) const override {
     const uint8_t* packed = tensors.at("weight_packed").data();
     const int64_t k = layer().k();
     for (int64_t n = n_begin; n < n_end; ++n) {
       for (int64_t g = 0; g < num_groups_; ++g) {
         const float s = group_scale(tensors, n, g);
         for (int64_t i = g * kGroup; i < std::min((g + 1) * kGroup, k); ++i) {
-          out[(n - n_begin) * ld + i] = float4::from_e2m1(packed[(n * k + i) / 2] >> (i % 2 * 4) & 15) * s;
+          out[(n - n_begin) * ld + i] =
+              float4::from_e2m1(packed[(n * k + i) / 2] >> (i % 2 * 4) & 15) * s;
         }
       }
     }
@@ -65,17 +69,22 @@ class Nvfp4Method final : public cpu::Float4Linear {
   void settle(const Tensors& tensors) override {
     const float global = tensors.at("weight_global_scale").real(0);
     if (!(global > 0) || !std::isfinite(global)) {
-      throw invalid(format("layer %s: weight_global_scale is %g, expected a number above 0", layer().name.c_str(), static_cast<double>(global)));
+      throw invalid(format("layer %s: weight_global_scale is %g, expected a number above 0",
+                           layer().name.c_str(), static_cast<double>(global)));
     }
     const Tensor& s = tensors.at("weight_scale");
     for (int64_t i = 0; i < s.elements(); ++i) {
       if ((s.data()[i] & 0x7f) != 0x7f) continue;
-      throw invalid(format("layer %s: weight_scale[%lld, %lld] is the code 0x%02x, which is no number", layer().name.c_str(),
-                           static_cast<long long>(i / num_groups_), static_cast<long long>(i % num_groups_), s.data()[i]));
+      throw invalid(
+          format("layer %s: weight_scale[%lld, %lld] is the code 0x%02x, which is no number",
+                 layer().name.c_str(), static_cast<long long>(i / num_groups_),
+                 static_cast<long long>(i % num_groups_), s.data()[i]));
     }
   }
   // Half of it, see Float4Linear.
-  float scale(const Tensors& tensors, int64_t n, int64_t g) const override { return group_scale(tensors, n, g) * 0.5F; }
+  float scale(const Tensors& tensors, int64_t n, int64_t g) const override {
+    return group_scale(tensors, n, g) * 0.5F;
+  }
 
  private:
   float group_scale(const Tensors& tensors, int64_t n, int64_t g) const {
@@ -90,8 +99,8 @@ class Nvfp4Method final : public cpu::Float4Linear {
 bool has_tensors(const LayerDesc& layer) {
   const Tensor* w = layer.tensors.find("weight_packed");
   const Tensor* s = layer.tensors.find("weight_scale");
-  return w != nullptr && s != nullptr && w->dtype_id() == PLUQ_DTYPE_U8 && s->dtype_id() == PLUQ_DTYPE_F8_E4M3 &&
-         layer.tensors.has("weight_global_scale");
+  return w != nullptr && s != nullptr && w->dtype_id() == PLUQ_DTYPE_U8 &&
+         s->dtype_id() == PLUQ_DTYPE_F8_E4M3 && layer.tensors.has("weight_global_scale");
 }
 
 std::unique_ptr<LinearMethod> make_method(const LayerDesc& layer, const Device& device) {

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // The linear method of format nvfp4, as compressed-tensors nvfp4-pack-quantized stores it.
-//   weight_packed        U8 [N, K/2]        byte j of a row = columns 2j (bits 0-3) and 2j+1 (bits 4-7), each s ee m (e2m1)
-//   weight_scale         F8_E4M3 [N, K/16]  one per 16 columns
-//   weight_global_scale  F32 [1]            divides     W = e2m1 * (weight_scale / weight_global_scale)
-//   input_global_scale   F32 [1]            of rounded activations; unused with float ones
-// 4.5 bits per weight. Source: compressed_tensors/compressors/nvfp4_quantized of vllm-project/compressed-tensors.
+//   weight_packed        U8 [N, K/2]        byte j of a row = columns 2j (bits 0-3) and 2j+1 (bits
+//   4-7), each s ee m (e2m1) weight_scale         F8_E4M3 [N, K/16]  one per 16 columns
+//   weight_global_scale  F32 [1]            divides     W = e2m1 * (weight_scale /
+//   weight_global_scale) input_global_scale   F32 [1]            of rounded activations; unused
+//   with float ones
+// 4.5 bits per weight. Source: compressed_tensors/compressors/nvfp4_quantized of
+// vllm-project/compressed-tensors.
 #pragma once
 
 #include <memory>
@@ -18,6 +20,7 @@ constexpr int64_t kGroup = 16;
 bool has_tensors(const pluq::LayerDesc& layer);
 
 // Throws pluq::unsupported for a layer or shard that the layout cannot hold.
-std::unique_ptr<pluq::LinearMethod> make_method(const pluq::LayerDesc& layer, const pluq::Device& device);
+std::unique_ptr<pluq::LinearMethod> make_method(const pluq::LayerDesc& layer,
+                                                const pluq::Device& device);
 
 }  // namespace nvfp4

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Round to nearest into nvfp4. Layers that read one input (q, k, v; gate, up) share the global scale, since other engines
-// fuse them.
+// Round to nearest into nvfp4. Layers that read one input (q, k, v; gate, up) share the global
+// scale, since other engines fuse them.
 #pragma once
 
 #include <memory>

@@ -13,9 +13,12 @@ using namespace pluq;
 class Int8Method final : public cpu::IntLinear {
  public:
   // group_size: columns that share a scale, -1: all.
-  Int8Method(const LayerDesc& layer, const Device& device, int64_t group_size, cpu::IntInputs inputs)
-      : IntLinear(layer, device, cpu::int_tables()), table_(layer, layer.tensors.at("weight_scale"), group_size > 0 ? 1 : 0, group_size),
-        scale_dtype_(layer.tensors.at("weight_scale").dtype_id()), has_zeros_(layer.tensors.has("weight_zero_point")) {
+  Int8Method(const LayerDesc& layer, const Device& device, int64_t group_size,
+             cpu::IntInputs inputs)
+      : IntLinear(layer, device, cpu::int_tables()),
+        table_(layer, layer.tensors.at("weight_scale"), group_size > 0 ? 1 : 0, group_size),
+        scale_dtype_(layer.tensors.at("weight_scale").dtype_id()),
+        has_zeros_(layer.tensors.has("weight_zero_point")) {
     bits_ = 8;
     zero_constant_ = 128;
     zero_kind_ = has_zeros_ ? cpu::IntZeroKind::kInteger : cpu::IntZeroKind::kConstant;
@@ -29,7 +32,8 @@ class Int8Method final : public cpu::IntLinear {
     if (has_zeros_) {
       const Tensor& z = layer.tensors.at("weight_zero_point");
       if (z.dtype_id() != PLUQ_DTYPE_I8 || z.shape() != layer.tensors.at("weight_scale").shape()) {
-        throw unsupported("layer " + layer.name + ": weight_zero_point is " + z.text() + "; I8 in the shape of weight_scale is built");
+        throw unsupported("layer " + layer.name + ": weight_zero_point is " + z.text() +
+                          "; I8 in the shape of weight_scale is built");
       }
     }
     choose_activation(inputs);
@@ -39,14 +43,16 @@ class Int8Method final : public cpu::IntLinear {
     MethodInfo info;
     info.scheme = "int8 " + table_.text() + (has_zeros_ ? " asym" : "");
     describe_arithmetic(&info);
-    info.bits_per_weight = 8 + 16.0 * static_cast<double>(table_.count()) / static_cast<double>(layer().in_features * layer().out_features);
+    info.bits_per_weight = 8 + 16.0 * static_cast<double>(table_.count()) /
+                                   static_cast<double>(layer().in_features * layer().out_features);
     return info;
   }
 
   std::vector<WeightSpec> create_weights() const override {
-    std::vector<WeightSpec> out{shard::spec("weight", PLUQ_DTYPE_I8, {layer().out_features, layer().in_features},
-                                            {shard::outputs(layer()), shard::inputs(layer())}),
-                                table_.spec(layer())};
+    std::vector<WeightSpec> out{
+        shard::spec("weight", PLUQ_DTYPE_I8, {layer().out_features, layer().in_features},
+                    {shard::outputs(layer()), shard::inputs(layer())}),
+        table_.spec(layer())};
     out[0].input_dim = 1;
     out[0].output_dim = 0;
     out[1].sample = Sample::real(1e-3, 1e-2);
@@ -80,12 +86,15 @@ class Int8Method final : public cpu::IntLinear {
     const Tensor& z = tensors.at("weight_zero_point");
     return z.load<int8_t>(table_.index(layer(), z, n, first_column(g))) + 128;
   }
-  std::vector<int32_t> column_groups(const Tensors&) const override { return natural_groups(group_size_); }
+  std::vector<int32_t> column_groups(const Tensors&) const override {
+    return natural_groups(group_size_);
+  }
 
  private:
   // The first of the shard's columns that lies in its group g.
   int64_t first_column(int64_t g) const {
-    return group_size_ < 0 ? 0 : std::max<int64_t>((group_begin_ + g) * group_size_ - column_begin_, 0);
+    return group_size_ < 0 ? 0
+                           : std::max<int64_t>((group_begin_ + g) * group_size_ - column_begin_, 0);
   }
 
   ScaleTable table_;
@@ -100,18 +109,25 @@ bool has_tensors(const LayerDesc& layer) {
   return w != nullptr && w->dtype_id() == PLUQ_DTYPE_I8 && layer.tensors.has("weight_scale");
 }
 
-std::unique_ptr<LinearMethod> make_method(const LayerDesc& layer, const Device& device, const ct::QuantArgs& weights,
+std::unique_ptr<LinearMethod> make_method(const LayerDesc& layer, const Device& device,
+                                          const ct::QuantArgs& weights,
                                           const ct::QuantArgs* inputs) {
-  if (weights.bits != 8 || weights.is_float) throw unsupported("weights of " + std::to_string(weights.bits) + " bits are not w8a8's");
+  if (weights.bits != 8 || weights.is_float)
+    throw unsupported("weights of " + std::to_string(weights.bits) + " bits are not w8a8's");
   if (!weights.symmetric && !layer.tensors.has("weight_zero_point")) {
-    throw invalid("layer " + layer.name + ": symmetric is false, but tensor 'weight_zero_point' is missing");
+    throw invalid("layer " + layer.name +
+                  ": symmetric is false, but tensor 'weight_zero_point' is missing");
   }
   int64_t group_size = -1;
   if (weights.strategy == ct::Strategy::kGroup) {
     group_size = weights.group_size;
-    if (group_size < 1) throw invalid(format("group_size is %lld; accepted are -1 and whole numbers from 1", static_cast<long long>(group_size)));
-  } else if (weights.strategy != ct::Strategy::kTensor && weights.strategy != ct::Strategy::kChannel) {
-    throw unsupported("strategy '" + weights.strategy_text + "' of int8 weights is not built; tensor, channel and group are");
+    if (group_size < 1)
+      throw invalid(format("group_size is %lld; accepted are -1 and whole numbers from 1",
+                           static_cast<long long>(group_size)));
+  } else if (weights.strategy != ct::Strategy::kTensor &&
+             weights.strategy != ct::Strategy::kChannel) {
+    throw unsupported("strategy '" + weights.strategy_text +
+                      "' of int8 weights is not built; tensor, channel and group are");
   }
   cpu::IntInputs in = cpu::IntInputs::kFloat;
   if (inputs != nullptr) {

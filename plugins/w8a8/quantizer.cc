@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Per row: scale = max|w| / 127.5 as compressed-tensors does, code = clamp(rne(w / scale), -128, 127). What activations
-// will be rounded to is only said in the configuration.
+// Per row: scale = max|w| / 127.5 as compressed-tensors does, code = clamp(rne(w / scale), -128,
+// 127). What activations will be rounded to is only said in the configuration.
 #include "w8a8/quantizer.h"
 
 #include <algorithm>
@@ -14,7 +14,8 @@ using namespace pluq;
 class W8a8Quantizer final : public Quantizer {
  public:
   explicit W8a8Quantizer(QuantizeRequest r) : Quantizer(std::move(r)) {
-    scale_dtype_ = is_float_weight(request().model_dtype) ? request().model_dtype : uint32_t{PLUQ_DTYPE_F32};
+    scale_dtype_ =
+        is_float_weight(request().model_dtype) ? request().model_dtype : uint32_t{PLUQ_DTYPE_F32};
   }
 
   std::vector<WeightSpec> output_specs(size_t layer) const override {
@@ -85,17 +86,23 @@ std::vector<Option> quantizer_options() {
            "how inputs are rounded: int8 per token, int8 with a zero point per token, not at all"}};
 }
 
-std::unique_ptr<Quantizer> make_quantizer(QuantizeRequest request) { return std::make_unique<W8a8Quantizer>(std::move(request)); }
+std::unique_ptr<Quantizer> make_quantizer(QuantizeRequest request) {
+  return std::make_unique<W8a8Quantizer>(std::move(request));
+}
 
-std::string quantizer_config(const QuantizeRequest& request, const std::vector<std::string>& plain) {
+std::string quantizer_config(const QuantizeRequest& request,
+                             const std::vector<std::string>& plain) {
   const std::string names = json_strings(plain);
   const std::string inputs = request.options.get("activations").string_or("token");
-  const std::string token = std::string(R"({"num_bits":8,"type":"int","symmetric":)") + (inputs == "token" ? "true" : "false") +
+  const std::string token = std::string(R"({"num_bits":8,"type":"int","symmetric":)") +
+                            (inputs == "token" ? "true" : "false") +
                             R"(,"strategy":"token","dynamic":true})";
-  return R"({"quant_method":"compressed-tensors","format":"int-quantized","quantization_status":"compressed","ignore":[)" + names +
+  return R"({"quant_method":"compressed-tensors","format":"int-quantized","quantization_status":"compressed","ignore":[)" +
+         names +
          R"(],"config_groups":{"group_0":{"format":"int-quantized","targets":["Linear"],)"
          R"("weights":{"num_bits":8,"type":"int","symmetric":true,"strategy":"channel","dynamic":false},)"
-         R"("input_activations":)" + (inputs == "float" ? "null" : token) + R"(}},"meta":{"quantizer":["pluq:0.9.0"]}})";
+         R"("input_activations":)" +
+         (inputs == "float" ? "null" : token) + R"(}},"meta":{"quantizer":["pluq:0.9.0"]}})";
 }
 
 }  // namespace w8a8

@@ -12,6 +12,7 @@ namespace w8a8 {
 
 std::vector<pluq::Option> quantizer_options();
 std::unique_ptr<pluq::Quantizer> make_quantizer(pluq::QuantizeRequest request);
-std::string quantizer_config(const pluq::QuantizeRequest& request, const std::vector<std::string>& plain);
+std::string quantizer_config(const pluq::QuantizeRequest& request,
+                             const std::vector<std::string>& plain);
 
 }  // namespace w8a8

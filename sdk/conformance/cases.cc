@@ -21,9 +21,11 @@ namespace {
 
 namespace json = boost::json;
 
-void add_tensor(Case* to, std::string_view suffix, pluq_dtype dtype, std::span<const int64_t> shape) {
+void add_tensor(Case* to, std::string_view suffix, pluq_dtype dtype,
+                std::span<const int64_t> shape) {
   to->names.emplace_back(suffix);
-  to->data.emplace_back(tensor_bytes(dtype, shape, suffix), dtype.block_bytes > 8 ? 1 : dtype.block_bytes);
+  to->data.emplace_back(tensor_bytes(dtype, shape, suffix),
+                        dtype.block_bytes > 8 ? 1 : dtype.block_bytes);
   pluq_tensor t{};
   t.struct_size = sizeof t;
   t.rank = static_cast<uint32_t>(shape.size());
@@ -38,11 +40,13 @@ void add_tensor(Case* to, std::string_view suffix, pluq_dtype dtype, std::span<c
 
 void random_row(uint64_t seed, int64_t row, int64_t k, float* out) {
   Random random(seed * 1000003 + static_cast<uint64_t>(row));
-  for (int64_t i = 0; i < k; ++i) out[i] = static_cast<float>((random.real(-1, 1) + random.real(-1, 1)) * 0.05);
+  for (int64_t i = 0; i < k; ++i)
+    out[i] = static_cast<float>((random.real(-1, 1) + random.real(-1, 1)) * 0.05);
 }
 
 // The layer that the format's quantizer makes of random rows.
-Case quantized(const FormatHandle& format, ThreadPool& pool, int64_t n, int64_t k, const json::value& options, uint64_t seed) {
+Case quantized(const FormatHandle& format, ThreadPool& pool, int64_t n, int64_t k,
+               const json::value& options, uint64_t seed) {
   const QuantizeTarget target{"layer", "linear", k, n};
   const pluq_dtype bf16 = dtype_by_id(PLUQ_DTYPE_BF16);
   const std::string algorithm = format.algorithms().at(0);
@@ -56,15 +60,19 @@ Case quantized(const FormatHandle& format, ThreadPool& pool, int64_t n, int64_t 
   callbacks.rows = [&](size_t, int64_t begin, int64_t end, float* rows, int64_t ld) {
     for (int64_t r = begin; r < end; ++r) random_row(seed, r, k, rows + (r - begin) * ld);
   };
-  callbacks.emit = [&](size_t, std::string_view suffix, int64_t begin, int64_t end, std::span<const std::byte> bytes) {
+  callbacks.emit = [&](size_t, std::string_view suffix, int64_t begin, int64_t end,
+                       std::span<const std::byte> bytes) {
     for (size_t i = 0; i < specs.size(); ++i) {
       if (specs[i].suffix != suffix) continue;
       const int64_t rows = specs[i].shape.empty() ? 1 : specs[i].shape[0];
       const size_t row_bytes = out.data[i].size() / static_cast<size_t>(std::max<int64_t>(rows, 1));
-      if (begin < 0 || end < begin || end > rows || bytes.size() != row_bytes * static_cast<size_t>(end - begin)) {
-        fail_plugin("emit of '{}' rows {} to {} with {} bytes; a row has {}", suffix, begin, end, bytes.size(), row_bytes);
+      if (begin < 0 || end < begin || end > rows ||
+          bytes.size() != row_bytes * static_cast<size_t>(end - begin)) {
+        fail_plugin("emit of '{}' rows {} to {} with {} bytes; a row has {}", suffix, begin, end,
+                    bytes.size(), row_bytes);
       }
-      std::memcpy(out.data[i].data() + row_bytes * static_cast<size_t>(begin), bytes.data(), bytes.size());
+      std::memcpy(out.data[i].data() + row_bytes * static_cast<size_t>(begin), bytes.data(),
+                  bytes.size());
       return;
     }
     fail_plugin("emit of '{}', which output_specs does not name", suffix);
@@ -76,13 +84,16 @@ Case quantized(const FormatHandle& format, ThreadPool& pool, int64_t n, int64_t 
 }
 
 // Fills a tensor as its spec says.
-void fill(void* owner, const pluq_weight_spec& spec, uint64_t seed, int64_t n, int64_t k, Guarded& data) {
+void fill(void* owner, const pluq_weight_spec& spec, uint64_t seed, int64_t n, int64_t k,
+          Guarded& data) {
   Random random(seed);
   const pluq_sample& s = spec.sample;
   auto* bytes = data.as<uint8_t>();
   const size_t unit = std::max<uint32_t>(1, spec.dtype.block_bytes);
   const size_t count = data.size() / unit;
-  const auto put = [&](size_t i, int64_t v) { std::memcpy(bytes + i * unit, &v, std::min<size_t>(unit, 8)); };
+  const auto put = [&](size_t i, int64_t v) {
+    std::memcpy(bytes + i * unit, &v, std::min<size_t>(unit, 8));
+  };
   switch (s.kind) {
     case PLUQ_SAMPLE_BITS:
       for (size_t i = 0; i < data.size(); ++i) bytes[i] = static_cast<uint8_t>(random.bits());
@@ -90,29 +101,39 @@ void fill(void* owner, const pluq_weight_spec& spec, uint64_t seed, int64_t n, i
     case PLUQ_SAMPLE_REAL:
       for (size_t i = 0; i < count; ++i) {
         const auto v = static_cast<float>(random.real(s.lo, s.hi));
-        if (spec.dtype.id == PLUQ_DTYPE_F8_E4M3) bytes[i] = float8::to_e4m3(v);
-        else if (is_plain_float(spec.dtype.id)) from_f32(spec.dtype.id, {&v, 1}, data.data() + i * unit);
-        else put(i, std::llround(v));
+        if (spec.dtype.id == PLUQ_DTYPE_F8_E4M3)
+          bytes[i] = float8::to_e4m3(v);
+        else if (is_plain_float(spec.dtype.id))
+          from_f32(spec.dtype.id, {&v, 1}, data.data() + i * unit);
+        else
+          put(i, std::llround(v));
       }
       break;
     case PLUQ_SAMPLE_INDEX:
-      for (size_t i = 0; i < count; ++i) put(i, static_cast<int64_t>(i) / std::max<int64_t>(s.per, 1) % std::max<int64_t>(s.below, 1));
+      for (size_t i = 0; i < count; ++i)
+        put(i,
+            static_cast<int64_t>(i) / std::max<int64_t>(s.per, 1) % std::max<int64_t>(s.below, 1));
       break;
     case PLUQ_SAMPLE_SHAPE:
       for (size_t i = 0; i < count; ++i) put(i, i == 0 ? n : k);
       break;
     case PLUQ_SAMPLE_BYTES:
-      expect(s.fill != nullptr, "tensor '{}' is to be filled by the plugin, but has no function for it", text_of(spec.suffix));
+      expect(s.fill != nullptr,
+             "tensor '{}' is to be filled by the plugin, but has no function for it",
+             text_of(spec.suffix));
       s.fill(owner, spec.suffix, seed, data.data(), data.size());
       break;
-    default: break;  // zeros
+    default:
+      break;  // zeros
   }
 }
 
 std::vector<Case> samples(const pluq_format& raw, int64_t n, int64_t k, uint64_t seed) {
   std::vector<Case> out;
-  const auto* api = PLUQ_HAS(raw.api, get_extension) && raw.api->get_extension != nullptr
-                        ? static_cast<const pluq_samples*>(raw.api->get_extension(raw.self, PLUQ_SAMPLES)) : nullptr;
+  const auto* api =
+      PLUQ_HAS(raw.api, get_extension) && raw.api->get_extension != nullptr
+          ? static_cast<const pluq_samples*>(raw.api->get_extension(raw.self, PLUQ_SAMPLES))
+          : nullptr;
   if (api == nullptr) return out;
   const size_t count = api->count(raw.self, n, k);
   for (size_t i = 0; i < count && i < 100; ++i) {
@@ -125,7 +146,9 @@ std::vector<Case> samples(const pluq_format& raw, int64_t n, int64_t k, uint64_t
     std::vector<pluq_weight_spec> specs(32);
     for (auto& s : specs) s.struct_size = sizeof s;
     size_t filled_count = specs.size();
-    ok(api->get(raw.self, i, n, k, &title, &sink, specs.data(), sizeof(pluq_weight_spec), &filled_count), "samples.get");
+    ok(api->get(raw.self, i, n, k, &title, &sink, specs.data(), sizeof(pluq_weight_spec),
+                &filled_count),
+       "samples.get");
     expect(filled_count <= specs.size(), "a sample has {} tensors, at most 32", filled_count);
     Case c;
     c.n = n;
@@ -149,7 +172,8 @@ std::vector<json::value> option_sets(const FormatHandle& format, bool variants) 
     std::vector<std::string> values;
     if (o.type == PLUQ_OPTION_BOOL) values = {"true", "false"};
     if (o.type == PLUQ_OPTION_INT && o.min <= o.max && o.max - o.min <= 8) {
-      for (auto v = static_cast<int64_t>(o.min); v <= static_cast<int64_t>(o.max); ++v) values.push_back(std::to_string(v));
+      for (auto v = static_cast<int64_t>(o.min); v <= static_cast<int64_t>(o.max); ++v)
+        values.push_back(std::to_string(v));
     }
     for (std::string_view rest = o.choices; !rest.empty();) {
       const size_t end = std::min(rest.find('|'), rest.size());
@@ -167,8 +191,8 @@ std::vector<json::value> option_sets(const FormatHandle& format, bool variants) 
 
 }  // namespace
 
-std::vector<Case> make_cases(const Ready& plugin, size_t index, ThreadPool& pool, int64_t n, int64_t k, uint64_t seed,
-                             bool variants) {
+std::vector<Case> make_cases(const Ready& plugin, size_t index, ThreadPool& pool, int64_t n,
+                             int64_t k, uint64_t seed, bool variants) {
   const FormatHandle& format = *plugin.formats[index];
   std::vector<Case> out;
   if (format.can_quantize()) {
@@ -198,11 +222,14 @@ std::vector<Case> all_cases(const Ready& plugin, ThreadPool& pool, uint64_t seed
   for (size_t i = 0; i < plugin.formats.size(); ++i) {
     const size_t before = out.size();
     for (const auto& [n, k] : {std::pair<int64_t, int64_t>{64, 256}, {200, 384}}) {
-      for (Case& c : make_cases(plugin, i, pool, n, k, seed, variants && n == 64)) out.push_back(std::move(c));
+      for (Case& c : make_cases(plugin, i, pool, n, k, seed, variants && n == 64))
+        out.push_back(std::move(c));
     }
     if (out.size() == before) {
-      fail_test("format '{}' gives no layer of [64, 256] or [200, 384]: it needs a quantizer or the extension {}",
-                plugin.formats[i]->id(), PLUQ_SAMPLES);
+      fail_test(
+          "format '{}' gives no layer of [64, 256] or [200, 384]: it needs a quantizer or the "
+          "extension {}",
+          plugin.formats[i]->id(), PLUQ_SAMPLES);
     }
   }
   return out;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Layers to test with: each format's own quantizer writes them from random rows, once per choice of its options, and
-// formats that cannot quantize give samples. An Instance is one method over such a layer, ready to apply.
+// Layers to test with: each format's own quantizer writes them from random rows, once per choice of
+// its options, and formats that cannot quantize give samples. An Instance is one method over such a
+// layer, ready to apply.
 #pragma once
 
 #include <boost/json/value.hpp>
@@ -28,10 +29,10 @@ struct Case {
   std::vector<pluq_tensor> tensors;
 };
 
-// Layers of [n, k] of one format; `variants` = false: only the default options. Combinations that the format refuses with
-// a reason are left out. The pool is used by the quantizer.
-std::vector<Case> make_cases(const Ready& plugin, size_t format, ThreadPool& pool, int64_t n, int64_t k, uint64_t seed,
-                             bool variants);
+// Layers of [n, k] of one format; `variants` = false: only the default options. Combinations that
+// the format refuses with a reason are left out. The pool is used by the quantizer.
+std::vector<Case> make_cases(const Ready& plugin, size_t format, ThreadPool& pool, int64_t n,
+                             int64_t k, uint64_t seed, bool variants);
 // The same over all formats and two shapes; throws Failure when a format gives no layer at all.
 std::vector<Case> all_cases(const Ready& plugin, ThreadPool& pool, uint64_t seed, bool variants);
 
@@ -68,15 +69,17 @@ class Instance {
   const pluq_tensor* tensor(std::string_view suffix) const;
   std::string text() const;  // "gptq bits=3, [64, 256], avx2 fast"
 
-  // process_plan and process_weights_after_loading; the buffer is read-only afterwards. False with a reason when the
-  // plugin refuses the values.
+  // process_plan and process_weights_after_loading; the buffer is read-only afterwards. False with
+  // a reason when the plugin refuses the values.
   bool process(ThreadPool& pool, std::string* why);
   // W as f32 [n, k].
   std::vector<float> dequantize() const;
   // y = x W^T + bias in the caller's exec.
-  pluq_status* apply(const pluq_exec* exec, const float* x, int64_t ldx, int64_t m, const float* bias, float* y,
-                     int64_t ldy) const;
-  uint64_t workspace(int64_t m, int workers) const { return method_.api->workspace(method_.self, m, workers); }
+  pluq_status* apply(const pluq_exec* exec, const float* x, int64_t ldx, int64_t m,
+                     const float* bias, float* y, int64_t ldy) const;
+  uint64_t workspace(int64_t m, int workers) const {
+    return method_.api->workspace(method_.self, m, workers);
+  }
   std::vector<pluq_weight_spec> specs() const;
 
  private:
@@ -95,7 +98,8 @@ class Instance {
 // One thread, no workspace: what dequantize is called with.
 pluq_exec single_exec();
 
-// A layer whose tensors are filled by each spec's own `sample` (bits of hostile = random bytes everywhere instead).
+// A layer whose tensors are filled by each spec's own `sample` (bits of hostile = random bytes
+// everywhere instead).
 Case filled(const Instance& like, uint64_t seed, bool hostile);
 
 }  // namespace pluq::conformance

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Groups "concurrency" and "lifetime": one method on many threads, and a thousand methods one after another.
+// Groups "concurrency" and "lifetime": one method on many threads, and a thousand methods one after
+// another.
 #include <malloc.h>
 
 #include <cstring>
@@ -32,7 +33,8 @@ std::string one_method(const Subject& s) {
       want[t].resize(static_cast<size_t>(kM[t] * in.n()));
       const Guarded work(in.workspace(kM[t], 1), 64);
       const HostExec exec(pool, -1, work.bytes(), &host_table());
-      ok(in.apply(exec.get(), x[t].data(), in.k(), kM[t], nullptr, want[t].data(), in.n()), in.text());
+      ok(in.apply(exec.get(), x[t].data(), in.k(), kM[t], nullptr, want[t].data(), in.n()),
+         in.text());
     }
     step("apply of {} on {} threads at once", in.text(), kThreads);
     std::vector<std::thread> threads;
@@ -43,13 +45,16 @@ std::string one_method(const Subject& s) {
         std::vector<float> y(want[t].size());
         for (int round = 0; round < 40 && errors[t].empty(); ++round) {
           const HostExec exec(own, -1, work.bytes(), &host_table());
-          errors[t] = take_text(in.apply(exec.get(), x[t].data(), in.k(), kM[t], nullptr, y.data(), in.n()));
-          if (errors[t].empty() && std::memcmp(y.data(), want[t].data(), y.size() * 4) != 0) errors[t] = "gives other values than alone";
+          errors[t] = take_text(
+              in.apply(exec.get(), x[t].data(), in.k(), kM[t], nullptr, y.data(), in.n()));
+          if (errors[t].empty() && std::memcmp(y.data(), want[t].data(), y.size() * 4) != 0)
+            errors[t] = "gives other values than alone";
         }
       });
     }
     for (std::thread& t : threads) t.join();
-    for (const std::string& e : errors) expect(e.empty(), "{}: on several threads it {}", in.text(), e);
+    for (const std::string& e : errors)
+      expect(e.empty(), "{}: on several threads it {}", in.text(), e);
     ++n;
   }
   return fmt::format("{} methods on 4 threads", n);
@@ -57,7 +62,8 @@ std::string one_method(const Subject& s) {
 
 int threads_of_process() {
   int n = 0;
-  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/task")) n += entry.exists() ? 1 : 0;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/task"))
+    n += entry.exists() ? 1 : 0;
   return n;
 }
 
@@ -76,13 +82,16 @@ std::string thousand_methods(const Subject& s) {
     const size_t before = ::mallinfo2().uordblks;
     for (int i = 0; i < 1000; ++i) round(c);
     const size_t after = ::mallinfo2().uordblks;
-    expect(after <= before + 4096, "{}: after 1000 lives of a method {} bytes more are in use", c.label, after - before);
+    expect(after <= before + 4096, "{}: after 1000 lives of a method {} bytes more are in use",
+           c.label, after - before);
   }
-  expect(threads_of_process() == 1, "keeps {} threads of its own running", threads_of_process() - 1);
+  expect(threads_of_process() == 1, "keeps {} threads of its own running",
+         threads_of_process() - 1);
   return fmt::format("1000 lives of {} methods without growth", cases.size());
 }
 
-// Errors must not leak either: a refused config, a refused workspace, and a failing allocation at every place.
+// Errors must not leak either: a refused config, a refused workspace, and a failing allocation at
+// every place.
 std::string failing_allocations(const Subject& s) {
   const Ready plugin = ready(s);
   ThreadPool pool(1);
@@ -111,7 +120,8 @@ std::string failing_allocations(const Subject& s) {
     }
     Instance again(c, best_setting(1));
     std::string why;
-    expect(again.process(pool, &why), "{}: does not recover from a failed allocation: {}", c.label, why);
+    expect(again.process(pool, &why), "{}: does not recover from a failed allocation: {}", c.label,
+           why);
   }
   return fmt::format("{} allocations failed in turn", failures);
 }
@@ -119,7 +129,8 @@ std::string failing_allocations(const Subject& s) {
 }  // namespace
 
 std::vector<Test> concurrency_tests() {
-  return {{"concurrency", "one_method", one_method}, {"lifetime", "thousand_methods", thousand_methods},
+  return {{"concurrency", "one_method", one_method},
+          {"lifetime", "thousand_methods", thousand_methods},
           {"lifetime", "failing_allocations", failing_allocations}};
 }
 

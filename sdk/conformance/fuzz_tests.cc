@@ -26,17 +26,21 @@ void use(const Live& l, ThreadPool& pool, Random& random) {
   for (std::byte& b : work.bytes()) b = static_cast<std::byte>(random.bits());
   const HostExec exec(pool, -1, work.bytes(), &host_table());
   const Guarded y(static_cast<size_t>(m * in.n()) * 4, 4);
-  ok(in.apply(exec.get(), x.data(), in.k(), m, nullptr, y.as<float>(), in.n()), in.text() + ": apply");
-  const double error = row_error(y.as<float>(), in.n(), reference(rounded, l.weight, nullptr, m, in.n(), in.k()), m, in.n());
+  ok(in.apply(exec.get(), x.data(), in.k(), m, nullptr, y.as<float>(), in.n()),
+     in.text() + ": apply");
+  const double error = row_error(
+      y.as<float>(), in.n(), reference(rounded, l.weight, nullptr, m, in.n(), in.k()), m, in.n());
   expect(error <= in.info().error_bound + 1e-6, "{}: error {:.2e}", in.text(), error);
 }
 
-void act(std::vector<Live>& live, const std::vector<Case>& cases, const std::vector<Setting>& settings, ThreadPool& pool, Random& random) {
+void act(std::vector<Live>& live, const std::vector<Case>& cases,
+         const std::vector<Setting>& settings, ThreadPool& pool, Random& random) {
   const uint64_t what = live.empty() ? 0 : random.below(10);
   if (what == 0 && live.size() < 8) {
     Live l;
     try {
-      l.in = std::make_unique<Instance>(cases[random.below(cases.size())], settings[random.below(settings.size())]);
+      l.in = std::make_unique<Instance>(cases[random.below(cases.size())],
+                                        settings[random.below(settings.size())]);
       live.push_back(std::move(l));
     } catch (const Skip&) {
     }
@@ -47,22 +51,35 @@ void act(std::vector<Live>& live, const std::vector<Case>& cases, const std::vec
   Live& l = live[i];
   std::string why;
   switch (what) {
-    case 1: live.erase(live.begin() + static_cast<ptrdiff_t>(i)); break;
-    case 2: l.in->specs(); break;
-    case 3: l.weight = l.in->dequantize(); break;
+    case 1:
+      live.erase(live.begin() + static_cast<ptrdiff_t>(i));
+      break;
+    case 2:
+      l.in->specs();
+      break;
+    case 3:
+      l.weight = l.in->dequantize();
+      break;
     case 4: {
       pluq_method_info info{};
       info.struct_size = static_cast<uint32_t>(8 + random.below(sizeof info - 8));
       l.in->raw().api->describe(l.in->raw().self, &info);
       break;
     }
-    case 5: expect(l.in->raw().api->get_extension == nullptr || l.in->raw().api->get_extension(l.in->raw().self, "nobody's/1") == nullptr, "answers to an unknown extension"); break;
+    case 5:
+      expect(l.in->raw().api->get_extension == nullptr ||
+                 l.in->raw().api->get_extension(l.in->raw().self, "nobody's/1") == nullptr,
+             "answers to an unknown extension");
+      break;
     case 6:
-      if (l.processed) l.in->workspace(static_cast<int64_t>(random.below(600)) + 1, 1 + static_cast<int>(random.below(8)));
+      if (l.processed)
+        l.in->workspace(static_cast<int64_t>(random.below(600)) + 1,
+                        1 + static_cast<int>(random.below(8)));
       break;
     default:  // loads again now and then, as a reload does
       if (!l.processed || random.below(8) == 0) {
-        if (!l.in->process(pool, &why)) fail_test("{}: refuses its own layer: {}", l.in->text(), why);
+        if (!l.in->process(pool, &why))
+          fail_test("{}: refuses its own layer: {}", l.in->text(), why);
         l.weight = l.in->dequantize();
         l.processed = true;
       }

@@ -53,7 +53,8 @@ void Guarded::read_only() const {
 bool Guarded::intact() const {
   if (map_ == nullptr) return true;
   const auto gap = [](std::byte b) { return b == kGap; };
-  return std::all_of(map_ + kPage, data_, gap) && std::all_of(data_ + size_, map_ + map_bytes_ - kPage, gap);
+  return std::all_of(map_ + kPage, data_, gap) &&
+         std::all_of(data_ + size_, map_ + map_bytes_ - kPage, gap);
 }
 
 }  // namespace pluq::conformance

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the tests of the kit share: the list of tests, failures, the note of what is being done (the parent prints it when
-// the child dies), and memory that ends at an inaccessible page.
+// What the tests of the kit share: the list of tests, failures, the note of what is being done (the
+// parent prints it when the child dies), and memory that ends at an inaccessible page.
 #pragma once
 
 #include <fmt/format.h>
@@ -53,7 +53,8 @@ std::vector<Test> memory_tests();
 std::vector<Test> concurrency_tests();
 std::vector<Test> fuzz_tests();
 
-// Runs one test in a forked child under limits; a fault, an exit and a time-out become a failure that says so.
+// Runs one test in a forked child under limits; a fault, an exit and a time-out become a failure
+// that says so.
 struct Outcome {
   std::string status, text;  // as in Result
   bool timed_out = false;
@@ -79,14 +80,17 @@ class Random {
     return z ^ (z >> 31);
   }
   uint64_t below(uint64_t n) { return bits() % n; }
-  double real(double lo, double hi) { return lo + (hi - lo) * static_cast<double>(bits() >> 11) * 0x1p-53; }
+  double real(double lo, double hi) {
+    return lo + (hi - lo) * static_cast<double>(bits() >> 11) * 0x1p-53;
+  }
 
  private:
   uint64_t state_;
 };
 
-// Bytes between two inaccessible pages, flush with the one behind (with the one in front when `front`). `align` moves the
-// bytes away from the page by less than align; the gap is filled with a pattern that intact() checks.
+// Bytes between two inaccessible pages, flush with the one behind (with the one in front when
+// `front`). `align` moves the bytes away from the page by less than align; the gap is filled with a
+// pattern that intact() checks.
 class Guarded {
  public:
   Guarded() = default;

@@ -12,7 +12,8 @@
 namespace pluq::conformance {
 
 std::string Setting::text() const {
-  return fmt::format("{} {}{}", isa_name(best_isa(features)), compute == PLUQ_COMPUTE_EXACT ? "exact" : "fast",
+  return fmt::format("{} {}{}", isa_name(best_isa(features)),
+                     compute == PLUQ_COMPUTE_EXACT ? "exact" : "fast",
                      activations == PLUQ_ACTIVATIONS_FLOAT ? " float" : "");
 }
 
@@ -31,8 +32,10 @@ std::vector<Setting> all_settings(int workers) {
     // AVX-512 without VNNI, VBMI and BF16 is a level of its own.
     std::vector<uint64_t> words{lower_features(have, isa)};
     if (isa == Isa::kAvx512) {
-      const uint64_t plain = words[0] & ~(PLUQ_CPU_AVX512VNNI | PLUQ_CPU_AVX512VBMI | PLUQ_CPU_AVX512BF16 | PLUQ_CPU_AVX_VNNI |
-                                          PLUQ_CPU_AMX_TILE | PLUQ_CPU_AMX_INT8 | PLUQ_CPU_AMX_BF16);
+      const uint64_t plain =
+          words[0] &
+          ~(PLUQ_CPU_AVX512VNNI | PLUQ_CPU_AVX512VBMI | PLUQ_CPU_AVX512BF16 | PLUQ_CPU_AVX_VNNI |
+            PLUQ_CPU_AMX_TILE | PLUQ_CPU_AMX_INT8 | PLUQ_CPU_AMX_BF16);
       if (plain != words[0]) words.push_back(plain);
     }
     for (const uint64_t features : words) {
@@ -66,14 +69,17 @@ pluq_layer_desc describe(const Case& layer, const Setting& setting, const Shard*
 }  // namespace
 
 Instance::Instance(const Case& layer, const Setting& setting, const Shard* shard)
-    : layer_(layer), setting_(setting), n_(shard == nullptr ? layer.n : shard->n1 - shard->n0),
+    : layer_(layer),
+      setting_(setting),
+      n_(shard == nullptr ? layer.n : shard->n1 - shard->n0),
       k_(shard == nullptr ? layer.k : shard->k1 - shard->k0) {
   step("create_config for {}", layer.label);
   pluq_config_request request{};
   request.struct_size = sizeof request;
   request.container = str_of("safetensors");
   request.quantization = layer.quantization.is_null() ? nullptr : json_cursor(&layer.quantization);
-  ok(layer.raw.api->create_config(layer.raw.self, &request, &config_), layer.label + ": create_config");
+  ok(layer.raw.api->create_config(layer.raw.self, &request, &config_),
+     layer.label + ": create_config");
   expect(config_.api != nullptr, "{}: create_config gives no table", layer.label);
   const pluq_layer_desc desc = describe(layer, setting, shard);
   pluq_device device = describe_cpu(setting.workers);
@@ -86,7 +92,8 @@ Instance::Instance(const Case& layer, const Setting& setting, const Shard* shard
   pluq_status* status = config_.api->get_quant_method(config_.self, &desc, &device, &choice);
   const std::string why(reason, std::min(choice.reason.size, sizeof reason));
   if (status != nullptr || choice.verdict != PLUQ_VERDICT_USE) {
-    const int32_t code = status == nullptr ? PLUQ_STATUS_UNSUPPORTED : host_table().status_code(status);
+    const int32_t code =
+        status == nullptr ? PLUQ_STATUS_UNSUPPORTED : host_table().status_code(status);
     const std::string words = status == nullptr ? why : take_text(status);
     config_.api->destroy(config_.self);
     const bool refuses = status != nullptr || choice.verdict == PLUQ_VERDICT_UNSUPPORTED;
@@ -124,12 +131,14 @@ const pluq_tensor* Instance::tensor(std::string_view suffix) const {
 std::vector<pluq_weight_spec> Instance::specs() const {
   step("create_weights of {}", text());
   size_t count = 0;
-  ok(method_.api->create_weights(method_.self, nullptr, sizeof(pluq_weight_spec), &count), text() + ": create_weights");
+  ok(method_.api->create_weights(method_.self, nullptr, sizeof(pluq_weight_spec), &count),
+     text() + ": create_weights");
   expect(count > 0 && count <= 1000, "{}: create_weights declares {} tensors", text(), count);
   std::vector<pluq_weight_spec> out(count);
   for (pluq_weight_spec& s : out) s.struct_size = sizeof s;
   size_t again = count;
-  ok(method_.api->create_weights(method_.self, out.data(), sizeof(pluq_weight_spec), &again), text() + ": create_weights");
+  ok(method_.api->create_weights(method_.self, out.data(), sizeof(pluq_weight_spec), &again),
+     text() + ": create_weights");
   expect(again == count, "{}: create_weights declares {} tensors, then {}", text(), count, again);
   return out;
 }
@@ -137,32 +146,40 @@ std::vector<pluq_weight_spec> Instance::specs() const {
 // Copies each spec's box out of the whole tensor, as a host does.
 void Instance::slice(const std::vector<pluq_weight_spec>& specs) {
   for (const pluq_weight_spec& s : specs) {
-    const auto whole = std::find_if(layer_.tensors.begin(), layer_.tensors.end(), [&](const pluq_tensor& t) { return text_of(t.name) == text_of(s.suffix); });
+    const auto whole =
+        std::find_if(layer_.tensors.begin(), layer_.tensors.end(),
+                     [&](const pluq_tensor& t) { return text_of(t.name) == text_of(s.suffix); });
     if (whole == layer_.tensors.end()) continue;
     pluq_tensor part = *whole;
     int64_t elements = 1;
     for (uint32_t d = 0; d < s.rank; ++d) {
-      expect(s.box_begin[d] >= 0 && s.box_begin[d] <= s.box_end[d] && s.box_end[d] <= whole->shape[d],
-             "{}: the box of '{}' is {} to {} along dimension {} of {}", text(), text_of(s.suffix), s.box_begin[d], s.box_end[d],
-             d, whole->shape[d]);
+      expect(
+          s.box_begin[d] >= 0 && s.box_begin[d] <= s.box_end[d] && s.box_end[d] <= whole->shape[d],
+          "{}: the box of '{}' is {} to {} along dimension {} of {}", text(), text_of(s.suffix),
+          s.box_begin[d], s.box_end[d], d, whole->shape[d]);
       part.shape[d] = s.box_end[d] - s.box_begin[d];
       elements *= part.shape[d];
     }
     const auto block = static_cast<int64_t>(std::max<uint32_t>(1, s.dtype.block_elements));
     const auto block_bytes = static_cast<size_t>(s.dtype.block_bytes);
-    slices_.emplace_back(static_cast<size_t>(elements / block) * block_bytes, block_bytes > 8 ? 1 : block_bytes);
+    slices_.emplace_back(static_cast<size_t>(elements / block) * block_bytes,
+                         block_bytes > 8 ? 1 : block_bytes);
     auto* to = slices_.back().data();
     const int64_t inner = s.rank == 0 ? 1 : part.shape[s.rank - 1];
     const int64_t rows = inner == 0 ? 0 : elements / inner;
     for (int64_t r = 0; r < rows; ++r) {
-      int64_t left = r, offset = s.rank == 0 ? 0 : s.box_begin[s.rank - 1], stride = s.rank == 0 ? 1 : whole->shape[s.rank - 1];
+      int64_t left = r, offset = s.rank == 0 ? 0 : s.box_begin[s.rank - 1],
+              stride = s.rank == 0 ? 1 : whole->shape[s.rank - 1];
       for (int d = static_cast<int>(s.rank) - 2; d >= 0; --d) {
         offset += (s.box_begin[d] + left % part.shape[d]) * stride;
         left /= part.shape[d];
         stride *= whole->shape[d];
       }
       const size_t bytes = static_cast<size_t>(inner / block) * block_bytes;
-      std::memcpy(to, static_cast<const std::byte*>(whole->data) + static_cast<size_t>(offset / block) * block_bytes, bytes);
+      std::memcpy(to,
+                  static_cast<const std::byte*>(whole->data) +
+                      static_cast<size_t>(offset / block) * block_bytes,
+                  bytes);
       to += bytes;
     }
     slices_.back().read_only();
@@ -178,20 +195,25 @@ bool Instance::process(ThreadPool& pool, std::string* why) {
   plan.struct_size = sizeof plan;
   plan.cache_key = {key, sizeof key, 0};
   step("process_plan of {}", text());
-  if (pluq_status* s = method_.api->process_plan(method_.self, tensors_.data(), sizeof(pluq_tensor), tensors_.size(), &plan)) {
+  if (pluq_status* s = method_.api->process_plan(method_.self, tensors_.data(), sizeof(pluq_tensor),
+                                                 tensors_.size(), &plan)) {
     *why = take_text(s);
     return false;
   }
-  expect(plan.buffer_bytes <= uint64_t{1} << 30, "{}: asks for a run-time buffer of {} bytes", text(), plan.buffer_bytes);
+  expect(plan.buffer_bytes <= uint64_t{1} << 30, "{}: asks for a run-time buffer of {} bytes",
+         text(), plan.buffer_bytes);
   buffer_ = Guarded(plan.buffer_bytes, 64);
   const Guarded scratch(plan.scratch_bytes, 64);
   const HostExec exec(pool, -1, scratch.bytes(), &host_table());
   step("process_weights_after_loading of {}", text());
-  if (pluq_status* s = method_.api->process_weights_after_loading(method_.self, exec.get(), tensors_.data(), sizeof(pluq_tensor), tensors_.size(), buffer_.data())) {
+  if (pluq_status* s = method_.api->process_weights_after_loading(
+          method_.self, exec.get(), tensors_.data(), sizeof(pluq_tensor), tensors_.size(),
+          buffer_.data())) {
     *why = take_text(s);
     return false;
   }
-  expect(buffer_.intact() && scratch.intact(), "{}: process_weights_after_loading writes outside its buffers", text());
+  expect(buffer_.intact() && scratch.intact(),
+         "{}: process_weights_after_loading writes outside its buffers", text());
   buffer_.read_only();
   if (plan.keep_tensors == 0 && !slices_.empty()) slices_.clear(), tensors_.clear();
   step("describe of {}", text());
@@ -213,13 +235,14 @@ std::vector<float> Instance::dequantize() const {
   const Guarded out(static_cast<size_t>(n_ * k_) * sizeof(float), 4);
   const pluq_exec exec = single_exec();
   step("dequantize of {}", text());
-  ok(method_.api->dequantize(method_.self, &exec, tensors_.data(), sizeof(pluq_tensor), tensors_.size(), 0, n_, out.as<float>(), k_),
+  ok(method_.api->dequantize(method_.self, &exec, tensors_.data(), sizeof(pluq_tensor),
+                             tensors_.size(), 0, n_, out.as<float>(), k_),
      text() + ": dequantize");
   return {out.as<float>(), out.as<float>() + n_ * k_};
 }
 
-pluq_status* Instance::apply(const pluq_exec* exec, const float* x, int64_t ldx, int64_t m, const float* bias, float* y,
-                             int64_t ldy) const {
+pluq_status* Instance::apply(const pluq_exec* exec, const float* x, int64_t ldx, int64_t m,
+                             const float* bias, float* y, int64_t ldy) const {
   const pluq_activation in = f32_rows(x, m, k_, ldx);
   const pluq_output out = f32_output(y, m, n_, ldy);
   return method_.api->apply(method_.self, exec, &in, bias, &out);

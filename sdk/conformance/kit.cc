@@ -42,8 +42,8 @@ struct Shared {
 
 std::vector<Test> all_tests() {
   std::vector<Test> out;
-  for (auto* group : {file_tests, load_tests, config_tests, weight_tests, numeric_tests, memory_tests, concurrency_tests,
-                      fuzz_tests}) {
+  for (auto* group : {file_tests, load_tests, config_tests, weight_tests, numeric_tests,
+                      memory_tests, concurrency_tests, fuzz_tests}) {
     const std::vector<Test> tests = group();
     out.insert(out.end(), tests.begin(), tests.end());
   }
@@ -65,7 +65,8 @@ void run_one(const Test& test, const Subject& subject, Shared* shared) {
   } catch (const std::exception& e) {
     say("fail", fmt::format("{} (while: {})", e.what(), shared->step));
   } catch (...) {
-    say("fail", fmt::format("something that is no std::exception crossed the boundary (while: {})", shared->step));
+    say("fail", fmt::format("something that is no std::exception crossed the boundary (while: {})",
+                            shared->step));
   }
 }
 
@@ -94,7 +95,8 @@ bool wait_for(pid_t child, const Test& test, double time_limit, Shared* shared) 
   for (useconds_t pause = 200;; pause = std::min<useconds_t>(pause * 2, 20000)) {
     const pid_t got = ::waitpid(child, &status, WNOHANG);
     if (got == child) break;
-    if (std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() > time_limit) {
+    if (std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() >
+        time_limit) {
       ::kill(-child, SIGKILL);
       ::waitpid(child, &status, 0);
       fail(fmt::format("did not end within {:.0f} s", time_limit));
@@ -106,13 +108,15 @@ bool wait_for(pid_t child, const Test& test, double time_limit, Shared* shared) 
   if (WIFSIGNALED(status)) {
     fail(fmt::format("died of {}", ::strsignal(WTERMSIG(status))));
   } else if (WEXITSTATUS(status) != 0 || shared->status[0] == 0) {
-    fail(fmt::format("{}.{} ended its process with exit code {}", test.group, test.name, WEXITSTATUS(status)));
+    fail(fmt::format("{}.{} ended its process with exit code {}", test.group, test.name,
+                     WEXITSTATUS(status)));
   }
   return false;
 }
 
 Shared* share() {
-  void* p = ::mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  void* p =
+      ::mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (p == MAP_FAILED) fail(ErrorKind::kFailed, "no memory for the result of a test");
   return static_cast<Shared*>(p);
 }
@@ -163,15 +167,24 @@ int Report::count(const std::string& status) const {
 boost::json::value Report::to_json() const {
   boost::json::array tests;
   for (const Result& r : results) {
-    tests.push_back(boost::json::object{{"group", r.group}, {"name", r.name}, {"status", r.status}, {"text", r.text},
+    tests.push_back(boost::json::object{{"group", r.group},
+                                        {"name", r.name},
+                                        {"status", r.status},
+                                        {"text", r.text},
                                         {"seconds", r.seconds}});
   }
-  return boost::json::object{{"plugin", path}, {"sha256", sha256},
-                             {"id", id},       {"version", version},
-                             {"abi", abi},     {"seed", seed},
+  return boost::json::object{{"plugin", path},
+                             {"sha256", sha256},
+                             {"id", id},
+                             {"version", version},
+                             {"abi", abi},
+                             {"seed", seed},
                              {"host", fmt::format("{}.{}", PLUQ_ABI_MAJOR, PLUQ_ABI_MINOR)},
-                             {"passed", count("pass")}, {"failed", count("fail")}, {"skipped", count("skip")},
-                             {"conforming", count("fail") == 0 && count("pass") > 0}, {"tests", std::move(tests)}};
+                             {"passed", count("pass")},
+                             {"failed", count("fail")},
+                             {"skipped", count("skip")},
+                             {"conforming", count("fail") == 0 && count("pass") > 0},
+                             {"tests", std::move(tests)}};
 }
 
 Report check_plugin(const Options& options, const std::function<void(const Result&)>& on_result) {
@@ -206,11 +219,13 @@ Report check_plugin(const Options& options, const std::function<void(const Resul
     const std::string full = std::string(test.group) + "." + test.name;
     if (!options.filter.empty() && full.find(options.filter) == std::string::npos) continue;
     const auto start = std::chrono::steady_clock::now();
-    const Outcome o = options.in_process ? run_here(test, subject) : run_isolated(test, subject, options.time_limit);
+    const Outcome o = options.in_process ? run_here(test, subject)
+                                         : run_isolated(test, subject, options.time_limit);
     const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
     add({test.group, test.name, o.status, o.text, took.count()});
   }
-  if (report.results.empty()) fail_usage("--only {}: no test has this in its name", printable(options.filter));
+  if (report.results.empty())
+    fail_usage("--only {}: no test has this in its name", printable(options.filter));
   return report;
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The conformance kit: what a plugin must do, as tests that run on the finished .so, one process each. Used by
-// `pluq plugins check`; sdk/conformance/README.md lists the tests.
+// The conformance kit: what a plugin must do, as tests that run on the finished .so, one process
+// each. Used by `pluq plugins check`; sdk/conformance/README.md lists the tests.
 #pragma once
 
 #include <boost/json/value.hpp>
@@ -35,8 +35,8 @@ struct Report {
   boost::json::value to_json() const;  // pluq-conformance.json
 };
 
-// Runs the tests; `on_result` is called after each, may be empty. Throws Error(kInput) when the file cannot be read.
-// The caller must be single-threaded: tests run in forked children.
+// Runs the tests; `on_result` is called after each, may be empty. Throws Error(kInput) when the
+// file cannot be read. The caller must be single-threaded: tests run in forked children.
 Report check_plugin(const Options& options, const std::function<void(const Result&)>& on_result);
 
 }  // namespace pluq::conformance

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Group "load": the entry, called as hosts of other versions, or with something missing, would call it.
+// Group "load": the entry, called as hosts of other versions, or with something missing, would call
+// it.
 #include <dlfcn.h>
 
 #include <cstring>
@@ -19,10 +20,13 @@ std::string ids_of(const Answer& a, const Subject& s) {
 std::string twice(const Subject& s) {
   const Opened opened = open_subject(s);
   const Answer first = call_entry(opened), second = call_entry(opened);
-  expect(first.error.empty() && second.error.empty(), "its entry failed: {}{}", first.error, second.error);
-  expect(ids_of(first, s) == ids_of(second, s), "registers {}, and when called again {}", ids_of(first, s), ids_of(second, s));
-  expect(first.info.max_minor == second.info.max_minor && first.info.manifest == second.info.manifest,
-         "answers differently when it is called again");
+  expect(first.error.empty() && second.error.empty(), "its entry failed: {}{}", first.error,
+         second.error);
+  expect(ids_of(first, s) == ids_of(second, s), "registers {}, and when called again {}",
+         ids_of(first, s), ids_of(second, s));
+  expect(
+      first.info.max_minor == second.info.max_minor && first.info.manifest == second.info.manifest,
+      "answers differently when it is called again");
   return "both calls answer the same";
 }
 
@@ -45,17 +49,22 @@ std::string wrong_versions(const Subject& s) {
   const uint32_t minor = PLUQ_ABI_MINOR;
   struct {
     uint32_t major, min, max;
-  } const cases[] = {{PLUQ_ABI_MAJOR + 1, minor, minor}, {99, 0, 1000}, {PLUQ_ABI_MAJOR, minor + 1, minor},
+  } const cases[] = {{PLUQ_ABI_MAJOR + 1, minor, minor},
+                     {99, 0, 1000},
+                     {PLUQ_ABI_MAJOR, minor + 1, minor},
                      {PLUQ_ABI_MAJOR, minor + 1, minor + 5}};
   for (const auto& c : cases) {
     step("the entry with ABI {}.{} to {}.{}", c.major, c.min, c.major, c.max);
     const Answer a = call_entry(opened, host_table(), c.major, c.min, c.max);
-    expect(!a.error.empty(), "accepts a host that speaks ABI {}.{} to {}.{}", c.major, c.min, c.major, c.max);
-    expect(a.code == PLUQ_STATUS_ABI_MISMATCH, "refuses ABI {}.{} to {}.{} with status {}, not ABI_MISMATCH: {}", c.major,
-           c.min, c.major, c.max, a.code, a.error);
+    expect(!a.error.empty(), "accepts a host that speaks ABI {}.{} to {}.{}", c.major, c.min,
+           c.major, c.max);
+    expect(a.code == PLUQ_STATUS_ABI_MISMATCH,
+           "refuses ABI {}.{} to {}.{} with status {}, not ABI_MISMATCH: {}", c.major, c.min,
+           c.major, c.max, a.code, a.error);
     expect(a.formats.empty(), "registers a format although the versions do not meet");
   }
-  expect(call_entry(opened).error.empty(), "after a refusal it does not accept the right version any more");
+  expect(call_entry(opened).error.empty(),
+         "after a refusal it does not accept the right version any more");
   return "4 wrong ranges refused with both versions named";
 }
 
@@ -77,11 +86,13 @@ std::string failing_register(const Subject& s) {
   pluq_status* status = opened.entry(&host_table(), &h, &info);
   expect(status != nullptr, "its entry succeeds although register_format failed");
   take_text(status);
-  expect(call_entry(opened).error.empty(), "after a failed registration it cannot be entered again");
+  expect(call_entry(opened).error.empty(),
+         "after a failed registration it cannot be entered again");
   return "the failure is handed on";
 }
 
-// A host without services, and one whose tables end right after the last field, at an inaccessible page.
+// A host without services, and one whose tables end right after the last field, at an inaccessible
+// page.
 std::string poor_host(const Subject& s) {
   const Opened opened = open_subject(s);
   const Guarded table(sizeof(pluq_host), 8);
@@ -110,7 +121,8 @@ std::string poor_host(const Subject& s) {
   return "no service is taken for granted";
 }
 
-// The caller's structs end at an inaccessible page, shorter than the plugin knows them: nothing behind is touched.
+// The caller's structs end at an inaccessible page, shorter than the plugin knows them: nothing
+// behind is touched.
 std::string short_structs(const Subject& s) {
   const Opened opened = open_subject(s);
   Answer answer;
@@ -126,17 +138,20 @@ std::string short_structs(const Subject& s) {
     reinterpret_cast<Answer*>(r)->formats.push_back(*f);
     return nullptr;
   };
-  step("the entry with a pluq_plugin_info of {} bytes that ends at an inaccessible page", info_bytes);
+  step("the entry with a pluq_plugin_info of {} bytes that ends at an inaccessible page",
+       info_bytes);
   pluq_status* status = opened.entry(&host_table(), h, info.as<pluq_plugin_info>());
   if (status != nullptr) return "refuses a shorter pluq_plugin_info: " + take_text(status);
-  expect(info.as<pluq_plugin_info>()->struct_size == info_bytes, "changes the caller's struct_size");
+  expect(info.as<pluq_plugin_info>()->struct_size == info_bytes,
+         "changes the caller's struct_size");
   const size_t bytes = offsetof(pluq_format_info, summary);
   for (const pluq_format& f : answer.formats) {
     const Guarded out(bytes, 8);
     out.as<pluq_format_info>()->struct_size = static_cast<uint32_t>(bytes);
     step("describe into a pluq_format_info of {} bytes", bytes);
     f.api->describe(f.self, out.as<pluq_format_info>());
-    expect(out.as<pluq_format_info>()->struct_size == bytes && out.intact(), "describe writes beyond the caller's struct");
+    expect(out.as<pluq_format_info>()->struct_size == bytes && out.intact(),
+           "describe writes beyond the caller's struct");
   }
   return "writes stay inside the caller's sizes";
 }
@@ -157,16 +172,21 @@ std::string out_of_memory(const Subject& s) {
     expect(a.error.empty(), "its entry failed without reason: {}", a.error);
     break;
   }
-  expect(call_entry(opened).error.empty(), "after running out of memory it cannot be entered any more");
+  expect(call_entry(opened).error.empty(),
+         "after running out of memory it cannot be entered any more");
   return fmt::format("{} allocations failed in turn", failures);
 }
 
 }  // namespace
 
 std::vector<Test> load_tests() {
-  return {{"load", "twice", twice},           {"load", "other_thread", other_thread}, {"load", "wrong_versions", wrong_versions},
-          {"load", "failing_register", failing_register}, {"load", "poor_host", poor_host},
-          {"load", "short_structs", short_structs},       {"load", "out_of_memory", out_of_memory}};
+  return {{"load", "twice", twice},
+          {"load", "other_thread", other_thread},
+          {"load", "wrong_versions", wrong_versions},
+          {"load", "failing_register", failing_register},
+          {"load", "poor_host", poor_host},
+          {"load", "short_structs", short_structs},
+          {"load", "out_of_memory", out_of_memory}};
 }
 
 }  // namespace pluq::conformance

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Group "numerics": apply against dequantize in double, at every instruction set, batch, stride and compute mode.
+// Group "numerics": apply against dequantize in double, at every instruction set, batch, stride and
+// compute mode.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -15,11 +16,16 @@ namespace {
 constexpr int64_t kBatches[] = {0, 1, 2, 7, 8, 16, 17, 63, 64, 65, 512};
 constexpr float kUntouched = -12345.0F;
 
-// x and y with gaps between rows, exactly as many bytes as the last row needs, between inaccessible pages.
+// x and y with gaps between rows, exactly as many bytes as the last row needs, between inaccessible
+// pages.
 struct Matrices {
   Matrices(const std::vector<float>& values, int64_t rows, int64_t k, int64_t columns, int64_t gap)
-      : ldx(k + gap), ldy(columns + 2 * gap), x(static_cast<size_t>(rows == 0 ? 0 : (rows - 1) * ldx + k) * 4, 4),
-        y(static_cast<size_t>(rows == 0 ? 0 : (rows - 1) * ldy + columns) * 4, 4), m(rows), n(columns) {
+      : ldx(k + gap),
+        ldy(columns + 2 * gap),
+        x(static_cast<size_t>(rows == 0 ? 0 : (rows - 1) * ldx + k) * 4, 4),
+        y(static_cast<size_t>(rows == 0 ? 0 : (rows - 1) * ldy + columns) * 4, 4),
+        m(rows),
+        n(columns) {
     std::fill_n(x.as<float>(), x.size() / 4, std::numeric_limits<float>::quiet_NaN());
     for (int64_t i = 0; i < m; ++i) std::copy_n(values.data() + i * k, k, x.as<float>() + i * ldx);
     x.read_only();
@@ -42,9 +48,12 @@ void apply_once(const Instance& in, ThreadPool& pool, const Matrices& a, const f
   const Guarded workspace(in.workspace(a.m, pool.size()), 64);
   std::memset(workspace.data(), 0xff, workspace.size());  // NaN patterns
   const HostExec exec(pool, -1, workspace.bytes(), &host_table());
-  step("apply of {} with M = {}, gaps of {}, {} workers", in.text(), a.m, a.ldx - in.k(), pool.size());
-  ok(in.apply(exec.get(), a.x.as<float>(), a.ldx, a.m, bias, a.y.as<float>(), a.ldy), in.text() + ": apply");
-  expect(workspace.intact() && a.y.intact(), "{}: apply writes outside its output or workspace", in.text());
+  step("apply of {} with M = {}, gaps of {}, {} workers", in.text(), a.m, a.ldx - in.k(),
+       pool.size());
+  ok(in.apply(exec.get(), a.x.as<float>(), a.ldx, a.m, bias, a.y.as<float>(), a.ldy),
+     in.text() + ": apply");
+  expect(workspace.intact() && a.y.intact(), "{}: apply writes outside its output or workspace",
+         in.text());
   expect(a.gaps_untouched(), "{}: apply with M = {} writes between the rows of y", in.text(), a.m);
 }
 
@@ -58,7 +67,8 @@ double check_batches(const Instance& in, ThreadPool& pool, uint64_t seed, bool a
   for (int64_t j = 0; j < n; ++j) bias.as<float>()[j] = static_cast<float>(random.real(-1, 1));
   bias.read_only();
   const std::vector<double> want = reference(rounded, w, nullptr, most, n, k);
-  const std::vector<double> biased = reference(rounded, w, bias.as<float>(), std::min<int64_t>(most, 17), n, k);
+  const std::vector<double> biased =
+      reference(rounded, w, bias.as<float>(), std::min<int64_t>(most, 17), n, k);
   double worst = 0;
   for (const int64_t m : kBatches) {
     if (m > most) break;
@@ -66,8 +76,9 @@ double check_batches(const Instance& in, ThreadPool& pool, uint64_t seed, bool a
     const bool with_bias = m > 0 && m <= 17 && m % 2 == 1;
     apply_once(in, pool, a, with_bias ? bias.as<float>() : nullptr);
     const double error = row_error(a.y.as<float>(), a.ldy, with_bias ? biased : want, m, n);
-    expect(error <= in.info().error_bound + 1e-6, "{}: with M = {} the error is {:.3e}, the method promises {:.3e}", in.text(), m,
-           error, in.info().error_bound);
+    expect(error <= in.info().error_bound + 1e-6,
+           "{}: with M = {} the error is {:.3e}, the method promises {:.3e}", in.text(), m, error,
+           in.info().error_bound);
     worst = std::max(worst, error);
   }
   return worst;
@@ -88,7 +99,8 @@ std::string against_dequantize(const Subject& s, bool variants) {
         if (!in.process(pool, &why)) fail_test("{}: refuses its own layer: {}", in.text(), why);
         worst = std::max(worst, check_batches(in, pool, s.seed, !variants));
         const std::string kernel(text_of(in.info().kernel));
-        if (std::find(kernels.begin(), kernels.end(), kernel) == kernels.end()) kernels.push_back(kernel);
+        if (std::find(kernels.begin(), kernels.end(), kernel) == kernels.end())
+          kernels.push_back(kernel);
         ++runs;
       } catch (const Skip& e) {
         skipped.push_back(e.what());
@@ -96,15 +108,15 @@ std::string against_dequantize(const Subject& s, bool variants) {
     }
   }
   if (runs == 0) throw Skip(skipped.empty() ? "no layer" : skipped[0]);
-  return fmt::format("{} methods by {}; largest error {:.1e}{}", runs, fmt::join(kernels, ", "), worst,
-                     skipped.empty() ? "" : fmt::format("; {} refused", skipped.size()));
+  return fmt::format("{} methods by {}; largest error {:.1e}{}", runs, fmt::join(kernels, ", "),
+                     worst, skipped.empty() ? "" : fmt::format("; {} refused", skipped.size()));
 }
 
 std::string every_batch(const Subject& s) { return against_dequantize(s, false); }
 std::string every_option(const Subject& s) { return against_dequantize(s, true); }
 
-// For one instruction set the bits of a row depend neither on the batch around it nor on the number of workers, and the
-// same call twice gives the same bits.
+// For one instruction set the bits of a row depend neither on the batch around it nor on the number
+// of workers, and the same call twice gives the same bits.
 std::string same_bits(const Subject& s) {
   const Ready plugin = ready(s);
   ThreadPool one(1);
@@ -122,7 +134,8 @@ std::string same_bits(const Subject& s) {
       const Matrices whole(x, 65, in.k(), in.n(), 0);
       apply_once(in, one, whole, nullptr);
       const auto same = [&](ThreadPool& pool, int64_t first, int64_t m, const char* what) {
-        const Matrices a({x.begin() + first * in.k(), x.begin() + (first + m) * in.k()}, m, in.k(), in.n(), 0);
+        const Matrices a({x.begin() + first * in.k(), x.begin() + (first + m) * in.k()}, m, in.k(),
+                         in.n(), 0);
         apply_once(in, pool, a, nullptr);
         expect(std::memcmp(a.y.data(), whole.y.as<float>() + first * in.n(), a.y.size()) == 0,
                "{}: the bits of rows {} to {} depend on {}", in.text(), first, first + m, what);
@@ -141,7 +154,8 @@ std::string same_bits(const Subject& s) {
   return fmt::format("{} methods", n);
 }
 
-// A row with NaN or infinity may come out as anything, but never touches another row and never crashes.
+// A row with NaN or infinity may come out as anything, but never touches another row and never
+// crashes.
 std::string nan_and_infinity(const Subject& s) {
   const Ready plugin = ready(s);
   ThreadPool pool(1);
@@ -161,14 +175,18 @@ std::string nan_and_infinity(const Subject& s) {
         std::vector<float> x = make_inputs(*in, m, s.seed, &rounded);
         const Matrices good(x, m, in->k(), in->n(), 0);
         apply_once(*in, pool, good, nullptr);
-        for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(), -3e38F}) {
+        for (const float bad : {std::numeric_limits<float>::quiet_NaN(),
+                                std::numeric_limits<float>::infinity(), -3e38F}) {
           std::vector<float> y = x;
           y[static_cast<size_t>(in->k() + in->k() / 2)] = bad;
           const Matrices spoilt(y, m, in->k(), in->n(), 0);
           apply_once(*in, pool, spoilt, nullptr);
           for (int64_t row = 0; row < m; ++row) {
-            const float *a = good.y.as<float>() + row * in->n(), *b = spoilt.y.as<float>() + row * in->n();
-            if (row != 1) expect(std::memcmp(a, b, static_cast<size_t>(in->n()) * 4) == 0, "{}: {} in row 1 changes row {}", in->text(), bad, row);
+            const float *a = good.y.as<float>() + row * in->n(),
+                        *b = spoilt.y.as<float>() + row * in->n();
+            if (row != 1)
+              expect(std::memcmp(a, b, static_cast<size_t>(in->n()) * 4) == 0,
+                     "{}: {} in row 1 changes row {}", in->text(), bad, row);
           }
           ++n;
         }
@@ -197,10 +215,13 @@ std::string inside_region(const Subject& s) {
       step("apply of {} inside a region, M = {}", in.text(), m);
       pool.run([&](int worker, int) {
         const HostExec exec(pool, worker, workspace.bytes(), &host_table());
-        errors[worker] = take_text(in.apply(exec.get(), inside.x.as<float>(), inside.ldx, m, nullptr, inside.y.as<float>(), inside.ldy));
+        errors[worker] = take_text(in.apply(exec.get(), inside.x.as<float>(), inside.ldx, m,
+                                            nullptr, inside.y.as<float>(), inside.ldy));
       });
-      for (const std::string& e : errors) expect(e.empty(), "{}: inside a region: {}", in.text(), e);
-      expect(std::memcmp(outside.y.data(), inside.y.data(), inside.y.size()) == 0, "{}: inside a region M = {} comes out differently", in.text(), m);
+      for (const std::string& e : errors)
+        expect(e.empty(), "{}: inside a region: {}", in.text(), e);
+      expect(std::memcmp(outside.y.data(), inside.y.data(), inside.y.size()) == 0,
+             "{}: inside a region M = {} comes out differently", in.text(), m);
       ++n;
     }
   }
@@ -210,8 +231,10 @@ std::string inside_region(const Subject& s) {
 }  // namespace
 
 std::vector<Test> numeric_tests() {
-  return {{"numerics", "every_batch", every_batch}, {"numerics", "every_option", every_option},
-          {"numerics", "same_bits", same_bits},     {"numerics", "nan_and_infinity", nan_and_infinity},
+  return {{"numerics", "every_batch", every_batch},
+          {"numerics", "every_option", every_option},
+          {"numerics", "same_bits", same_bits},
+          {"numerics", "nan_and_infinity", nan_and_infinity},
           {"numerics", "inside_region", inside_region}};
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What y should be: dequantize() times x in double, x rounded first by the activation scheme that the method publishes.
+// What y should be: dequantize() times x in double, x rounded first by the activation scheme that
+// the method publishes.
 #pragma once
 
 #include <string>
@@ -9,15 +10,18 @@
 
 namespace pluq::conformance {
 
-// x [m, k] with values that no implementation of the scheme can round in two ways: those next to a tie are moved.
-// `rounded` receives x as the scheme leaves it. Throws Failure for a scheme that cannot be followed.
-std::vector<float> make_inputs(const Instance& instance, int64_t m, uint64_t seed, std::vector<double>* rounded);
+// x [m, k] with values that no implementation of the scheme can round in two ways: those next to a
+// tie are moved. `rounded` receives x as the scheme leaves it. Throws Failure for a scheme that
+// cannot be followed.
+std::vector<float> make_inputs(const Instance& instance, int64_t m, uint64_t seed,
+                               std::vector<double>* rounded);
 
 // y [m, n] = rounded W^T + bias in double.
-std::vector<double> reference(const std::vector<double>& rounded, const std::vector<float>& weight, const float* bias,
-                              int64_t m, int64_t n, int64_t k);
+std::vector<double> reference(const std::vector<double>& rounded, const std::vector<float>& weight,
+                              const float* bias, int64_t m, int64_t n, int64_t k);
 
 // The largest row-wise relative L2 error of y (rows ldy apart).
-double row_error(const float* y, int64_t ldy, const std::vector<double>& want, int64_t m, int64_t n);
+double row_error(const float* y, int64_t ldy, const std::vector<double>& want, int64_t m,
+                 int64_t n);
 
 }  // namespace pluq::conformance

@@ -26,7 +26,8 @@ Opened open_subject(const Subject& subject) {
   return out;
 }
 
-Answer call_entry(const Opened& opened, const pluq_host& host, uint32_t major, uint32_t min_minor, uint32_t max_minor) {
+Answer call_entry(const Opened& opened, const pluq_host& host, uint32_t major, uint32_t min_minor,
+                  uint32_t max_minor) {
   Answer answer;
   pluq_handshake handshake{};
   handshake.struct_size = sizeof handshake;
@@ -34,10 +35,12 @@ Answer call_entry(const Opened& opened, const pluq_host& host, uint32_t major, u
   handshake.min_minor = min_minor;
   handshake.max_minor = max_minor;
   handshake.registrar = reinterpret_cast<pluq_registrar*>(&answer);
-  handshake.register_format = [](pluq_registrar* registrar, const pluq_format* format) -> pluq_status* {
+  handshake.register_format = [](pluq_registrar* registrar,
+                                 const pluq_format* format) -> pluq_status* {
     auto* a = reinterpret_cast<Answer*>(registrar);
     if (a->refuse_register || format == nullptr) {
-      return host_table().status_new(&host_table(), PLUQ_STATUS_INTERNAL, "refused by the test", 19);
+      return host_table().status_new(&host_table(), PLUQ_STATUS_INTERNAL, "refused by the test",
+                                     19);
     }
     a->formats.push_back(*format);
     return nullptr;
@@ -59,7 +62,8 @@ Ready ready(const Subject& subject) {
   Answer answer = call_entry(out.opened);
   expect(answer.error.empty(), "its entry failed: {}", answer.error);
   out.raw = answer.formats;
-  for (const pluq_format& f : out.raw) out.formats.push_back(std::make_unique<FormatHandle>(f, subject.path));
+  for (const pluq_format& f : out.raw)
+    out.formats.push_back(std::make_unique<FormatHandle>(f, subject.path));
   expect(!out.formats.empty(), "registers no format");
   return out;
 }
@@ -82,8 +86,12 @@ bool refuse_now() {
 void* watched_malloc(size_t n) { return refuse_now() ? nullptr : std::malloc(n); }
 void* watched_calloc(size_t a, size_t b) { return refuse_now() ? nullptr : std::calloc(a, b); }
 void* watched_realloc(void* p, size_t n) { return refuse_now() ? nullptr : std::realloc(p, n); }
-void* watched_aligned_alloc(size_t a, size_t n) { return refuse_now() ? nullptr : std::aligned_alloc(a, n); }
-int watched_posix_memalign(void** p, size_t a, size_t n) { return refuse_now() ? 12 : ::posix_memalign(p, a, n); }
+void* watched_aligned_alloc(size_t a, size_t n) {
+  return refuse_now() ? nullptr : std::aligned_alloc(a, n);
+}
+int watched_posix_memalign(void** p, size_t a, size_t n) {
+  return refuse_now() ? 12 : ::posix_memalign(p, a, n);
+}
 void* watched_new(size_t n) {
   void* p = refuse_now() ? nullptr : std::malloc(n == 0 ? 1 : n);
   if (p == nullptr) throw std::bad_alloc();
@@ -121,7 +129,8 @@ const Redirect kRedirects[] = {{"malloc", reinterpret_cast<void*>(&watched_mallo
                                {"pthread_create", reinterpret_cast<void*>(&watched_pthread_create)},
                                {"mmap", reinterpret_cast<void*>(&watched_mmap)}};
 
-void redirect(const link_map& map, const ElfW(Sym) * symbols, const char* strings, const ElfW(Rela) & r) {
+void redirect(const link_map& map, const ElfW(Sym) * symbols, const char* strings,
+              const ElfW(Rela) & r) {
   const auto type = ELF64_R_TYPE(r.r_info);
   if (type != R_X86_64_JUMP_SLOT && type != R_X86_64_GLOB_DAT) return;
   const char* name = strings + symbols[ELF64_R_SYM(r.r_info)].st_name;
@@ -142,20 +151,34 @@ void redirect(const link_map& map, const ElfW(Sym) * symbols, const char* string
 void watch_calls(const Opened& opened) {
   const ElfW(Sym)* symbols = nullptr;
   const char* strings = nullptr;
-  const ElfW(Rela)* tables[2] = {};
+  const ElfW(Rela) * tables[2] = {};
   size_t bytes[2] = {};
   for (const ElfW(Dyn)* d = opened.map->l_ld; d->d_tag != DT_NULL; ++d) {
     switch (d->d_tag) {  // glibc has relocated these pointers
-      case DT_SYMTAB: symbols = reinterpret_cast<const ElfW(Sym)*>(d->d_un.d_ptr); break;
-      case DT_STRTAB: strings = reinterpret_cast<const char*>(d->d_un.d_ptr); break;
-      case DT_JMPREL: tables[0] = reinterpret_cast<const ElfW(Rela)*>(d->d_un.d_ptr); break;
-      case DT_PLTRELSZ: bytes[0] = d->d_un.d_val; break;
-      case DT_RELA: tables[1] = reinterpret_cast<const ElfW(Rela)*>(d->d_un.d_ptr); break;
-      case DT_RELASZ: bytes[1] = d->d_un.d_val; break;
-      default: break;
+      case DT_SYMTAB:
+        symbols = reinterpret_cast<const ElfW(Sym)*>(d->d_un.d_ptr);
+        break;
+      case DT_STRTAB:
+        strings = reinterpret_cast<const char*>(d->d_un.d_ptr);
+        break;
+      case DT_JMPREL:
+        tables[0] = reinterpret_cast<const ElfW(Rela)*>(d->d_un.d_ptr);
+        break;
+      case DT_PLTRELSZ:
+        bytes[0] = d->d_un.d_val;
+        break;
+      case DT_RELA:
+        tables[1] = reinterpret_cast<const ElfW(Rela)*>(d->d_un.d_ptr);
+        break;
+      case DT_RELASZ:
+        bytes[1] = d->d_un.d_val;
+        break;
+      default:
+        break;
     }
   }
-  if (symbols == nullptr || strings == nullptr) throw Skip("the plugin has no symbol table to look into");
+  if (symbols == nullptr || strings == nullptr)
+    throw Skip("the plugin has no symbol table to look into");
   for (int t = 0; t < 2; ++t) {
     for (size_t i = 0; tables[t] != nullptr && i < bytes[t] / sizeof(ElfW(Rela)); ++i) {
       redirect(*opened.map, symbols, strings, tables[t][i]);

@@ -25,8 +25,10 @@ namespace fs = std::filesystem;
 constexpr int kRevision = 1;  // of what the trial asks; a new one makes old verdicts void
 
 // y of one apply between inaccessible pages, from a workspace that held `fill`.
-std::vector<float> compute(const Instance& in, ThreadPool& pool, const std::vector<float>& values, int64_t m, int fill) {
-  const Guarded x(static_cast<size_t>(m * in.k()) * 4, 4), y(static_cast<size_t>(m * in.n()) * 4, 4);
+std::vector<float> compute(const Instance& in, ThreadPool& pool, const std::vector<float>& values,
+                           int64_t m, int fill) {
+  const Guarded x(static_cast<size_t>(m * in.k()) * 4, 4),
+      y(static_cast<size_t>(m * in.n()) * 4, 4);
   const Guarded work(in.workspace(m, 1), 64);
   std::memcpy(x.data(), values.data(), x.size());
   x.read_only();
@@ -34,8 +36,10 @@ std::vector<float> compute(const Instance& in, ThreadPool& pool, const std::vect
   std::memset(y.data(), fill, y.size());
   const HostExec exec(pool, -1, work.bytes(), &host_table());
   step("apply of {} with M = {}", in.text(), m);
-  ok(in.apply(exec.get(), x.as<float>(), in.k(), m, nullptr, y.as<float>(), in.n()), in.text() + ": apply");
-  expect(work.intact() && y.intact(), "{}: apply writes outside its output or workspace", in.text());
+  ok(in.apply(exec.get(), x.as<float>(), in.k(), m, nullptr, y.as<float>(), in.n()),
+     in.text() + ": apply");
+  expect(work.intact() && y.intact(), "{}: apply writes outside its output or workspace",
+         in.text());
   return {y.as<float>(), y.as<float>() + m * in.n()};
 }
 
@@ -44,11 +48,14 @@ void golden(const Case& c, ThreadPool& pool, uint64_t seed) {
   Instance in(c, best_setting(1));
   for (const pluq_weight_spec& s : in.specs()) {
     const pluq_tensor* t = in.tensor(text_of(s.suffix));
-    expect(t != nullptr || (s.flags & PLUQ_WEIGHT_OPTIONAL) != 0, "{}: needs '{}', which its own layer does not have", c.label, text_of(s.suffix));
+    expect(t != nullptr || (s.flags & PLUQ_WEIGHT_OPTIONAL) != 0,
+           "{}: needs '{}', which its own layer does not have", c.label, text_of(s.suffix));
     if (t == nullptr) continue;
     bool same = t->rank == s.rank && t->dtype.id == s.dtype.id;
-    for (uint32_t d = 0; same && d < s.rank; ++d) same = t->shape[d] == s.shape[d] && s.box_begin[d] == 0 && s.box_end[d] == s.shape[d];
-    expect(same, "{}: declares another shape for '{}' than its own layer has", c.label, text_of(s.suffix));
+    for (uint32_t d = 0; same && d < s.rank; ++d)
+      same = t->shape[d] == s.shape[d] && s.box_begin[d] == 0 && s.box_end[d] == s.shape[d];
+    expect(same, "{}: declares another shape for '{}' than its own layer has", c.label,
+           text_of(s.suffix));
   }
   std::string why;
   expect(in.process(pool, &why), "{}: refuses its own layer: {}", c.label, why);
@@ -57,11 +64,14 @@ void golden(const Case& c, ThreadPool& pool, uint64_t seed) {
     std::vector<double> rounded;
     const std::vector<float> x = make_inputs(in, m, seed, &rounded);
     const std::vector<float> y = compute(in, pool, x, m, 0xff);
-    const double error = row_error(y.data(), in.n(), reference(rounded, w, nullptr, m, in.n(), in.k()), m, in.n());
+    const double error =
+        row_error(y.data(), in.n(), reference(rounded, w, nullptr, m, in.n(), in.k()), m, in.n());
     expect(error <= in.info().error_bound + 1e-6 && in.info().error_bound <= 0.2,
-           "{}: with M = {} the error is {:.3e}, the method promises {:.3e}", in.text(), m, error, in.info().error_bound);
+           "{}: with M = {} the error is {:.3e}, the method promises {:.3e}", in.text(), m, error,
+           in.info().error_bound);
     const std::vector<float> again = compute(in, pool, x, m, 0x00);
-    expect(std::memcmp(y.data(), again.data(), y.size() * 4) == 0, "{}: the same call gives other bits the second time", in.text());
+    expect(std::memcmp(y.data(), again.data(), y.size() * 4) == 0,
+           "{}: the same call gives other bits the second time", in.text());
   }
 }
 
@@ -84,30 +94,38 @@ std::string run_trial(const Subject& s) {
     try {
       plugin.formats[i]->probe("safetensors", nullptr, {});
     } catch (const Error& e) {  // a status is an answer; an exception through the boundary is not
-      expect(std::string_view(e.what()).find("crossed the plugin boundary") == std::string_view::npos, "{}", e.what());
+      expect(
+          std::string_view(e.what()).find("crossed the plugin boundary") == std::string_view::npos,
+          "{}", e.what());
     }
     for (const Case& c : make_cases(plugin, i, pool, 64, 256, s.seed, false)) {
       golden(c, pool, s.seed);
-      expect(threads_of_process() == 1, "keeps {} threads of its own running", threads_of_process() - 1);
+      expect(threads_of_process() == 1, "keeps {} threads of its own running",
+             threads_of_process() - 1);
       const auto live = [&] {
         Instance in(c, best_setting(1));
         std::string why;
-        expect(in.process(pool, &why), "{}: refuses its own layer the second time: {}", c.label, why);
+        expect(in.process(pool, &why), "{}: refuses its own layer the second time: {}", c.label,
+               why);
       };
       for (int n = 0; n < 5; ++n) live();
       const size_t before = ::mallinfo2().uordblks;
       for (int n = 0; n < 50; ++n) live();
       const size_t after = ::mallinfo2().uordblks;
-      expect(after <= before + 16384, "{}: leaks: 50 lives of a method leave {} bytes behind", c.label, after - before);
+      expect(after <= before + 16384, "{}: leaks: 50 lives of a method leave {} bytes behind",
+             c.label, after - before);
     }
   }
   return "fine";
 }
 
-// A directory that only this user can write, made when it is not there. Empty when there is no such place.
+// A directory that only this user can write, made when it is not there. Empty when there is no such
+// place.
 std::string cache_directory() {
   const char *xdg = std::getenv("XDG_CACHE_HOME"), *home = std::getenv("HOME");
-  fs::path base = xdg != nullptr && *xdg == '/' ? fs::path(xdg) : home != nullptr && *home == '/' ? fs::path(home) / ".cache" : fs::path();
+  fs::path base = xdg != nullptr && *xdg == '/'     ? fs::path(xdg)
+                  : home != nullptr && *home == '/' ? fs::path(home) / ".cache"
+                                                    : fs::path();
   if (base.empty()) return {};
   std::error_code ec;
   const fs::path dir = base / "pluq" / "trials";
@@ -115,14 +133,19 @@ std::string cache_directory() {
   fs::create_directories(dir, ec);
   ::umask(old);
   struct stat st {};
-  if (::lstat(dir.c_str(), &st) != 0 || !S_ISDIR(st.st_mode) || st.st_uid != ::geteuid() || (st.st_mode & 0022) != 0) return {};
+  if (::lstat(dir.c_str(), &st) != 0 || !S_ISDIR(st.st_mode) || st.st_uid != ::geteuid() ||
+      (st.st_mode & 0022) != 0)
+    return {};
   return dir.string();
 }
 
-// "pass" or "fail REASON" from an earlier trial of the same bytes by the same host on the same CPU, or empty.
+// "pass" or "fail REASON" from an earlier trial of the same bytes by the same host on the same CPU,
+// or empty.
 std::string cached(const std::string& file) {
   struct stat st {};
-  if (::lstat(file.c_str(), &st) != 0 || !S_ISREG(st.st_mode) || st.st_uid != ::geteuid() || (st.st_mode & 0022) != 0) return {};
+  if (::lstat(file.c_str(), &st) != 0 || !S_ISREG(st.st_mode) || st.st_uid != ::geteuid() ||
+      (st.st_mode & 0022) != 0)
+    return {};
   try {
     return read_file(file, 1 << 16);
   } catch (const Error&) {
@@ -132,13 +155,19 @@ std::string cached(const std::string& file) {
 
 }  // namespace
 
-std::string trial(const std::string& path, const std::string& sha256, const ElfFacts& facts, const TrialOptions& options) {
-  const std::string file = options.cache.empty() ? "" : fmt::format("{}/{}-{}.{}-{:x}-{}", options.cache, sha256, PLUQ_ABI_MAJOR,
-                                                                    PLUQ_ABI_MINOR, allowed_features(), kRevision);
+std::string trial(const std::string& path, const std::string& sha256, const ElfFacts& facts,
+                  const TrialOptions& options) {
+  const std::string file =
+      options.cache.empty()
+          ? ""
+          : fmt::format("{}/{}-{}.{}-{:x}-{}", options.cache, sha256, PLUQ_ABI_MAJOR,
+                        PLUQ_ABI_MINOR, allowed_features(), kRevision);
   if (!file.empty()) {
     const std::string verdict = cached(file);
     if (verdict == "pass\n") return {};
-    if (verdict.rfind("fail ", 0) == 0) return printable(verdict.substr(5, verdict.find('\n') - 5), 2000) + " (verdict of an earlier trial)";
+    if (verdict.rfind("fail ", 0) == 0)
+      return printable(verdict.substr(5, verdict.find('\n') - 5), 2000) +
+             " (verdict of an earlier trial)";
   }
   const Subject subject{path, facts, 1};
   const Outcome outcome = run_isolated({"trial", "load", run_trial}, subject, options.time_limit);
@@ -151,7 +180,8 @@ std::string trial(const std::string& path, const std::string& sha256, const ElfF
   return outcome.status == "fail" ? outcome.text : std::string();
 }
 
-std::function<std::string(const std::string&, const std::string&, const ElfFacts&)> default_trial() {
+std::function<std::string(const std::string&, const std::string&, const ElfFacts&)>
+default_trial() {
   return [](const std::string& path, const std::string& sha256, const ElfFacts& facts) {
     TrialOptions options;
     options.cache = cache_directory();

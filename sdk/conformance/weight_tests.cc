@@ -18,18 +18,24 @@ void check_spec(const std::string& who, const pluq_weight_spec& s) {
   expect(!name.empty(), "{}: a tensor without a suffix", who);
   expect(s.rank <= PLUQ_MAX_RANK, "{}: '{}' has rank {}", who, name, s.rank);
   expect(s.dtype.id != PLUQ_DTYPE_UNKNOWN && s.dtype.block_bytes > 0 && s.dtype.block_elements > 0,
-         "{}: '{}' has dtype {} with {} elements in {} bytes", who, name, s.dtype.id, s.dtype.block_elements, s.dtype.block_bytes);
+         "{}: '{}' has dtype {} with {} elements in {} bytes", who, name, s.dtype.id,
+         s.dtype.block_elements, s.dtype.block_bytes);
   for (uint32_t d = 0; d < s.rank; ++d) {
     expect(s.shape[d] >= 0, "{}: '{}' has {} along dimension {}", who, name, s.shape[d], d);
     expect(s.box_begin[d] >= 0 && s.box_begin[d] <= s.box_end[d] && s.box_end[d] <= s.shape[d],
-           "{}: the box of '{}' along dimension {} is {} to {} of {}", who, name, d, s.box_begin[d], s.box_end[d], s.shape[d]);
+           "{}: the box of '{}' along dimension {} is {} to {} of {}", who, name, d, s.box_begin[d],
+           s.box_end[d], s.shape[d]);
   }
   for (const int32_t d : {s.input_dim, s.output_dim, s.packed_dim}) {
-    expect(d >= -1 && d < static_cast<int32_t>(s.rank), "{}: '{}' names dimension {} of {}", who, name, d, s.rank);
+    expect(d >= -1 && d < static_cast<int32_t>(s.rank), "{}: '{}' names dimension {} of {}", who,
+           name, d, s.rank);
   }
-  expect(s.pack_elements > 0 && s.pack_words > 0, "{}: '{}' packs {} elements in {} words", who, name, s.pack_elements, s.pack_words);
-  expect(s.sample.kind <= PLUQ_SAMPLE_BYTES && (s.sample.kind != PLUQ_SAMPLE_REAL || s.sample.lo <= s.sample.hi),
-         "{}: '{}' has a sample of kind {} from {} to {}", who, name, s.sample.kind, s.sample.lo, s.sample.hi);
+  expect(s.pack_elements > 0 && s.pack_words > 0, "{}: '{}' packs {} elements in {} words", who,
+         name, s.pack_elements, s.pack_words);
+  expect(s.sample.kind <= PLUQ_SAMPLE_BYTES &&
+             (s.sample.kind != PLUQ_SAMPLE_REAL || s.sample.lo <= s.sample.hi),
+         "{}: '{}' has a sample of kind {} from {} to {}", who, name, s.sample.kind, s.sample.lo,
+         s.sample.hi);
 }
 
 std::string specs(const Subject& s) {
@@ -41,23 +47,30 @@ std::string specs(const Subject& s) {
     std::set<std::string> seen;
     for (const pluq_weight_spec& w : instance.specs()) {
       check_spec(c.label, w);
-      expect(seen.insert(std::string(text_of(w.suffix))).second, "{}: '{}' is declared twice", c.label, text_of(w.suffix));
+      expect(seen.insert(std::string(text_of(w.suffix))).second, "{}: '{}' is declared twice",
+             c.label, text_of(w.suffix));
       const pluq_tensor* t = instance.tensor(text_of(w.suffix));
-      expect(t != nullptr || (w.flags & PLUQ_WEIGHT_OPTIONAL) != 0, "{}: needs '{}', which the layer does not have", c.label, text_of(w.suffix));
+      expect(t != nullptr || (w.flags & PLUQ_WEIGHT_OPTIONAL) != 0,
+             "{}: needs '{}', which the layer does not have", c.label, text_of(w.suffix));
       if (t == nullptr) continue;
-      expect(t->rank == w.rank && std::equal(t->shape, t->shape + t->rank, w.shape) && t->dtype.id == w.dtype.id,
-             "{}: declares '{}' as {} {}, the layer has {} {}", c.label, text_of(w.suffix), dtype_name(w.dtype.id),
-             shape_text({w.shape, w.rank}), dtype_name(t->dtype.id), shape_text({t->shape, t->rank}));
+      expect(t->rank == w.rank && std::equal(t->shape, t->shape + t->rank, w.shape) &&
+                 t->dtype.id == w.dtype.id,
+             "{}: declares '{}' as {} {}, the layer has {} {}", c.label, text_of(w.suffix),
+             dtype_name(w.dtype.id), shape_text({w.shape, w.rank}), dtype_name(t->dtype.id),
+             shape_text({t->shape, t->rank}));
       ++n;
     }
     for (const pluq_tensor& t : c.tensors) {
-      expect(seen.contains(std::string(text_of(t.name))), "{}: the layer has '{}', which create_weights does not declare", c.label, text_of(t.name));
+      expect(seen.contains(std::string(text_of(t.name))),
+             "{}: the layer has '{}', which create_weights does not declare", c.label,
+             text_of(t.name));
     }
   }
   return fmt::format("{} tensors as declared", n);
 }
 
-// A stride larger than the struct, a capacity that is too small, a shorter struct: only what fits is written.
+// A stride larger than the struct, a capacity that is too small, a shorter struct: only what fits
+// is written.
 std::string protocol(const Subject& s) {
   const Ready plugin = ready(s);
   ThreadPool pool(1);
@@ -69,28 +82,38 @@ std::string protocol(const Subject& s) {
     std::vector<std::byte> wide(stride * want.size(), std::byte{0xa5});
     for (size_t i = 0; i < want.size(); ++i) {
       std::memset(wide.data() + i * stride, 0, sizeof(pluq_weight_spec));
-      reinterpret_cast<pluq_weight_spec*>(wide.data() + i * stride)->struct_size = sizeof(pluq_weight_spec);
+      reinterpret_cast<pluq_weight_spec*>(wide.data() + i * stride)->struct_size =
+          sizeof(pluq_weight_spec);
     }
     size_t count = want.size();
     step("create_weights with a stride of {}", stride);
-    ok(instance.raw().api->create_weights(instance.raw().self, reinterpret_cast<pluq_weight_spec*>(wide.data()), stride, &count), c.label);
+    ok(instance.raw().api->create_weights(
+           instance.raw().self, reinterpret_cast<pluq_weight_spec*>(wide.data()), stride, &count),
+       c.label);
     for (size_t i = 0; i < want.size(); ++i) {
       const auto* spec = reinterpret_cast<const pluq_weight_spec*>(wide.data() + i * stride);
-      expect(text_of(spec->suffix) == text_of(want[i].suffix), "{}: ignores the stride of create_weights", c.label);
-      expect(std::all_of(wide.data() + i * stride + sizeof(pluq_weight_spec), wide.data() + (i + 1) * stride, [](std::byte b) { return b == std::byte{0xa5}; }),
+      expect(text_of(spec->suffix) == text_of(want[i].suffix),
+             "{}: ignores the stride of create_weights", c.label);
+      expect(std::all_of(wide.data() + i * stride + sizeof(pluq_weight_spec),
+                         wide.data() + (i + 1) * stride,
+                         [](std::byte b) { return b == std::byte{0xa5}; }),
              "{}: create_weights writes between two specs", c.label);
     }
     const Guarded one(sizeof(pluq_weight_spec), 8);
     one.as<pluq_weight_spec>()->struct_size = sizeof(pluq_weight_spec);
     count = 1;
     step("create_weights with room for one spec");
-    ok(instance.raw().api->create_weights(instance.raw().self, one.as<pluq_weight_spec>(), sizeof(pluq_weight_spec), &count), c.label);
-    expect(count == want.size(), "{}: with room for one spec it counts {} tensors, not {}", c.label, count, want.size());
+    ok(instance.raw().api->create_weights(instance.raw().self, one.as<pluq_weight_spec>(),
+                                          sizeof(pluq_weight_spec), &count),
+       c.label);
+    expect(count == want.size(), "{}: with room for one spec it counts {} tensors, not {}", c.label,
+           count, want.size());
   }
   return fmt::format("{} layers", cases.size());
 }
 
-std::vector<float> run_once(const Instance& in, ThreadPool& pool, const std::vector<float>& x, int64_t m) {
+std::vector<float> run_once(const Instance& in, ThreadPool& pool, const std::vector<float>& x,
+                            int64_t m) {
   const Guarded workspace(in.workspace(m, pool.size()), 64);
   const HostExec exec(pool, -1, workspace.bytes(), &host_table());
   std::vector<float> y(static_cast<size_t>(m * in.n()));
@@ -104,7 +127,8 @@ struct ShardCount {
 };
 
 // One layer split over `ranks` along its outputs or its inputs.
-void check_split(const Case& c, ThreadPool& pool, int ranks, bool rows, uint64_t seed, ShardCount* count) {
+void check_split(const Case& c, ThreadPool& pool, int ranks, bool rows, uint64_t seed,
+                 ShardCount* count) {
   const int64_t full = rows ? c.n : c.k;
   if (full % ranks != 0) return;
   Setting setting = best_setting(1);
@@ -134,21 +158,32 @@ void check_split(const Case& c, ThreadPool& pool, int ranks, bool rows, uint64_t
     }
     const std::vector<float> piece = shard->dequantize();
     for (int64_t n = 0; n < shard->n(); ++n) {
-      expect(std::memcmp(piece.data() + n * shard->k(), weight.data() + (part.n0 + n) * c.k + part.k0, static_cast<size_t>(shard->k()) * 4) == 0,
-             "{}: shard {} of {} along {}: row {} of dequantize differs from the whole layer's", shard->text(), rank, ranks, rows ? "N" : "K", n);
+      expect(
+          std::memcmp(piece.data() + n * shard->k(), weight.data() + (part.n0 + n) * c.k + part.k0,
+                      static_cast<size_t>(shard->k()) * 4) == 0,
+          "{}: shard {} of {} along {}: row {} of dequantize differs from the whole layer's",
+          shard->text(), rank, ranks, rows ? "N" : "K", n);
     }
-    if (!shard->process(pool, &why)) fail_test("{}: shard {} of {}: {}", shard->text(), rank, ranks, why);
+    if (!shard->process(pool, &why))
+      fail_test("{}: shard {} of {}: {}", shard->text(), rank, ranks, why);
     std::vector<float> mine(static_cast<size_t>(m * shard->k()));
-    for (int64_t i = 0; i < m; ++i) std::copy_n(x.data() + i * c.k + part.k0, shard->k(), mine.data() + i * shard->k());
+    for (int64_t i = 0; i < m; ++i)
+      std::copy_n(x.data() + i * c.k + part.k0, shard->k(), mine.data() + i * shard->k());
     const std::vector<float> y = run_once(*shard, pool, mine, m);
     for (int64_t i = 0; i < m; ++i) {
-      for (int64_t n = 0; n < shard->n(); ++n) sum[static_cast<size_t>(i * c.n + part.n0 + n)] += static_cast<double>(y[static_cast<size_t>(i * shard->n() + n)]);
+      for (int64_t n = 0; n < shard->n(); ++n)
+        sum[static_cast<size_t>(i * c.n + part.n0 + n)] +=
+            static_cast<double>(y[static_cast<size_t>(i * shard->n() + n)]);
     }
   }
   const std::vector<float> all(sum.begin(), sum.end());
-  if (rows || whole.info().activation_scheme.strategy == PLUQ_STRATEGY_NONE || whole.info().activation_scheme.dynamic == 0) {
-    const double error = row_error(all.data(), c.n, reference(rounded, weight, nullptr, m, c.n, c.k), m, c.n);
-    expect(error <= 2 * whole.info().error_bound + 1e-6, "{}: {} shards along {} together are off by {:.2e}", whole.text(), ranks, rows ? "N" : "K", error);
+  if (rows || whole.info().activation_scheme.strategy == PLUQ_STRATEGY_NONE ||
+      whole.info().activation_scheme.dynamic == 0) {
+    const double error =
+        row_error(all.data(), c.n, reference(rounded, weight, nullptr, m, c.n, c.k), m, c.n);
+    expect(error <= 2 * whole.info().error_bound + 1e-6,
+           "{}: {} shards along {} together are off by {:.2e}", whole.text(), ranks,
+           rows ? "N" : "K", error);
   }
   ++count->good;
 }
@@ -163,7 +198,8 @@ std::string shards(const Subject& s) {
       if (ranks > 1) check_split(c, pool, ranks, false, s.seed, &count);
     }
   }
-  return fmt::format("{} splits sum to the whole, {} refused with a reason", count.good, count.refused);
+  return fmt::format("{} splits sum to the whole, {} refused with a reason", count.good,
+                     count.refused);
 }
 
 std::string sampled(const Subject& s) {
@@ -175,19 +211,24 @@ std::string sampled(const Subject& s) {
     const Case random = filled(like, s.seed, false);
     Instance in(random, best_setting(1));
     std::string why;
-    expect(in.process(pool, &why), "{}: refuses tensors filled by its own samples: {}", random.label, why);
+    expect(in.process(pool, &why), "{}: refuses tensors filled by its own samples: {}",
+           random.label, why);
     const std::vector<float> w = in.dequantize();
-    expect(std::all_of(w.begin(), w.end(), [](float v) { return std::isfinite(v); }), "{}: a weight is not finite", random.label);
+    expect(std::all_of(w.begin(), w.end(), [](float v) { return std::isfinite(v); }),
+           "{}: a weight is not finite", random.label);
     std::vector<double> rounded;
     const std::vector<float> x = make_inputs(in, 2, s.seed, &rounded);
-    const double error = row_error(run_once(in, pool, x, 2).data(), in.n(), reference(rounded, w, nullptr, 2, in.n(), in.k()), 2, in.n());
-    expect(error <= in.info().error_bound + 1e-6, "{}: error {:.2e}, the method promises {:.2e}", in.text(), error, in.info().error_bound);
+    const double error = row_error(run_once(in, pool, x, 2).data(), in.n(),
+                                   reference(rounded, w, nullptr, 2, in.n(), in.k()), 2, in.n());
+    expect(error <= in.info().error_bound + 1e-6, "{}: error {:.2e}, the method promises {:.2e}",
+           in.text(), error, in.info().error_bound);
     ++n;
   }
   return fmt::format("{} layers filled by their samples", n);
 }
 
-// Random bytes in every tensor: refused by process_plan with words, or computed without touching what is not there.
+// Random bytes in every tensor: refused by process_plan with words, or computed without touching
+// what is not there.
 std::string hostile(const Subject& s) {
   const Ready plugin = ready(s);
   ThreadPool pool(1);
@@ -214,8 +255,11 @@ std::string hostile(const Subject& s) {
 }  // namespace
 
 std::vector<Test> weight_tests() {
-  return {{"weights", "specs", specs},     {"weights", "protocol", protocol}, {"weights", "shards", shards},
-          {"weights", "samples", sampled}, {"weights", "hostile", hostile}};
+  return {{"weights", "specs", specs},
+          {"weights", "protocol", protocol},
+          {"weights", "shards", shards},
+          {"weights", "samples", sampled},
+          {"weights", "hostile", hostile}};
 }
 
 }  // namespace pluq::conformance

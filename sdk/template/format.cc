@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Format "@ID@": 4-bit weights with one scale per 32 columns. A whole format: change the bits, keep the frame.
-// On disk, per linear layer [N, K]:
-//   codes   U8 [N, K/2]    two codes per byte, the even column in the low half; code c stands for c - 8
-//   scales  F32 [N, K/32]  W[n, k] = scales[n, k/32] * (c - 8)
+// Format "@ID@": 4-bit weights with one scale per 32 columns. A whole format: change the bits, keep
+// the frame. On disk, per linear layer [N, K]:
+//   codes   U8 [N, K/2]    two codes per byte, the even column in the low half; code c stands for c
+//   - 8 scales  F32 [N, K/32]  W[n, k] = scales[n, k/32] * (c - 8)
 #include <algorithm>
 #include <cmath>
 #include <memory>
@@ -19,11 +19,14 @@ constexpr int64_t kGroup = 32;  // columns that share a scale
 // The tensors of a layer, and the part of each that this shard of the layer needs.
 std::vector<pluq::WeightSpec> specs_of(const pluq::LayerDesc& l) {
   const pluq::shard::Range n = pluq::shard::outputs(l), k = pluq::shard::inputs(l);
-  if (l.in_features % kGroup != 0) throw pluq::unsupported("in_features of " + l.name + " is no multiple of 32");
+  if (l.in_features % kGroup != 0)
+    throw pluq::unsupported("in_features of " + l.name + " is no multiple of 32");
   pluq::shard::need_multiple(l, k, l.in_features, kGroup, "columns");
-  pluq::WeightSpec codes = pluq::shard::spec("codes", PLUQ_DTYPE_U8, {l.out_features, l.in_features / 2}, {n, {k.begin / 2, k.end / 2}});
-  pluq::WeightSpec scales = pluq::shard::spec("scales", PLUQ_DTYPE_F32, {l.out_features, l.in_features / kGroup},
-                                              {n, pluq::shard::runs(k, kGroup)});
+  pluq::WeightSpec codes = pluq::shard::spec(
+      "codes", PLUQ_DTYPE_U8, {l.out_features, l.in_features / 2}, {n, {k.begin / 2, k.end / 2}});
+  pluq::WeightSpec scales =
+      pluq::shard::spec("scales", PLUQ_DTYPE_F32, {l.out_features, l.in_features / kGroup},
+                        {n, pluq::shard::runs(k, kGroup)});
   scales.sample = pluq::Sample::real(1e-3, 1e-2);
   return {codes, scales};
 }
@@ -41,12 +44,14 @@ class Method final : public pluq::LinearMethod {
   }
   std::vector<pluq::WeightSpec> create_weights() const override { return specs_of(layer()); }
   // Rows [n_begin, n_end) of W: the truth that every kernel is checked against.
-  void dequantize(const pluq::Tensors& tensors, int64_t n_begin, int64_t n_end, float* out, int64_t ld) const override {
+  void dequantize(const pluq::Tensors& tensors, int64_t n_begin, int64_t n_end, float* out,
+                  int64_t ld) const override {
     const pluq::Tensor &codes = tensors.at("codes"), &scales = tensors.at("scales");
     for (int64_t n = n_begin; n < n_end; ++n) {
       for (int64_t k = 0; k < layer().k(); ++k) {
         const int c = codes.load<uint8_t>((n * layer().k() + k) / 2) >> (k % 2 * 4) & 15;
-        out[(n - n_begin) * ld + k] = scales.real((n * layer().k() + k) / kGroup) * static_cast<float>(c - 8);
+        out[(n - n_begin) * ld + k] =
+            scales.real((n * layer().k() + k) / kGroup) * static_cast<float>(c - 8);
       }
     }
   }
@@ -55,7 +60,8 @@ class Method final : public pluq::LinearMethod {
 class Config final : public pluq::QuantizationConfig {
  public:
   pluq::Choice get_quant_method(const pluq::LayerDesc& layer, const pluq::Device&) override {
-    if (!layer.tensors.has("codes") || !layer.tensors.has("scales")) return pluq::Choice::not_mine("no codes and scales");
+    if (!layer.tensors.has("codes") || !layer.tensors.has("scales"))
+      return pluq::Choice::not_mine("no codes and scales");
     specs_of(layer);  // refuses shapes and shards that cannot be
     return pluq::Choice::use(std::make_unique<Method>(layer), 500);
   }
@@ -99,15 +105,23 @@ class Quantizer final : public pluq::Quantizer {
 
 class Format final : public pluq::Format {
  public:
-  pluq::FormatInfo describe() const override { return {"@ID@", "", "4 bits with a scale per 32 columns", {}}; }
+  pluq::FormatInfo describe() const override {
+    return {"@ID@", "", "4 bits with a scale per 32 columns", {}};
+  }
   pluq::ProbeResult probe(const pluq::ProbeRequest& r) override {
     if (r.quant_method == "@ID@") return {900, "its own quant_method"};
     return {0, "quant_method is '" + r.quant_method + "', not '@ID@'"};
   }
-  std::unique_ptr<pluq::QuantizationConfig> create_config(const pluq::ConfigRequest&) override { return std::make_unique<Config>(); }
+  std::unique_ptr<pluq::QuantizationConfig> create_config(const pluq::ConfigRequest&) override {
+    return std::make_unique<Config>();
+  }
   std::string algorithms() const override { return "rtn"; }
-  std::unique_ptr<pluq::Quantizer> create_quantizer(pluq::QuantizeRequest r) override { return std::make_unique<Quantizer>(std::move(r)); }
-  std::string write_config(const pluq::QuantizeRequest&, const std::vector<std::string>&) override { return R"({"quant_method": "@ID@"})"; }
+  std::unique_ptr<pluq::Quantizer> create_quantizer(pluq::QuantizeRequest r) override {
+    return std::make_unique<Quantizer>(std::move(r));
+  }
+  std::string write_config(const pluq::QuantizeRequest&, const std::vector<std::string>&) override {
+    return R"({"quant_method": "@ID@"})";
+  }
 };
 
 }  // namespace

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Today's binaries and a later version's, both ways: longer tables and structs with garbage behind what is known today,
-// larger strides, unknown ids; and shorter structs that end at an inaccessible page.
+// Today's binaries and a later version's, both ways: longer tables and structs with garbage behind
+// what is known today, larger strides, unknown ids; and shorter structs that end at an inaccessible
+// page.
 #include <gtest/gtest.h>
 
 #include <cstddef>
@@ -21,7 +22,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// T as a later version has it: the same, a size that says more, and garbage up to an inaccessible page.
+// T as a later version has it: the same, a size that says more, and garbage up to an inaccessible
+// page.
 template <class T>
 Guarded later(const T& now, size_t more = 40) {
   Guarded out(sizeof(T) + more, alignof(T));
@@ -44,11 +46,14 @@ Guarded later_tensors(const std::vector<pluq_tensor>& tensors, size_t stride) {
   return out;
 }
 
-Subject subject_of(const std::string& path) { return {path, read_elf(MappedFile::open(path)->bytes()), 1}; }
+Subject subject_of(const std::string& path) {
+  return {path, read_elf(MappedFile::open(path)->bytes()), 1};
+}
 
 std::vector<std::string> plugins() {
   std::vector<std::string> out;
-  for (const auto& entry : fs::directory_iterator(std::string(PLUQ_BINARY_DIR) + "/lib/pluq/plugins")) {
+  for (const auto& entry :
+       fs::directory_iterator(std::string(PLUQ_BINARY_DIR) + "/lib/pluq/plugins")) {
     if (entry.path().extension() == ".so") out.push_back(entry.path().string());
   }
   return out;
@@ -73,7 +78,8 @@ pluq_layer_desc describe_layer(const Case& c, const pluq_tensor* tensors, size_t
 }
 
 // The life of one method with all structs a later version's. Returns y.
-std::vector<float> life_in_the_future(const Case& c, const std::vector<float>& x, int64_t m, ThreadPool& pool) {
+std::vector<float> life_in_the_future(const Case& c, const std::vector<float>& x, int64_t m,
+                                      ThreadPool& pool) {
   constexpr size_t kStride = sizeof(pluq_tensor) + 32, kSpecStride = sizeof(pluq_weight_spec) + 16;
   const Guarded tensors = later_tensors(c.tensors, kStride);
   const auto* first = tensors.as<pluq_tensor>();
@@ -82,12 +88,16 @@ std::vector<float> life_in_the_future(const Case& c, const std::vector<float>& x
   request.quantization = c.quantization.is_null() ? nullptr : json_cursor(&c.quantization);
   const Guarded long_request = later(request);
   pluq_config config{};
-  ok(c.raw.api->create_config(c.raw.self, long_request.as<pluq_config_request>(), &config), "create_config");
+  ok(c.raw.api->create_config(c.raw.self, long_request.as<pluq_config_request>(), &config),
+     "create_config");
   const Guarded desc = later(describe_layer(c, first, kStride)), device = later(describe_cpu(1));
   pluq_method_choice choice{};
   const Guarded long_choice = later(choice);
-  ok(config.api->get_quant_method(config.self, desc.as<pluq_layer_desc>(), device.as<pluq_device>(), long_choice.as<pluq_method_choice>()), "get_quant_method");
-  EXPECT_EQ(long_choice.as<pluq_method_choice>()->struct_size, sizeof choice + 40) << "the caller's struct_size was changed";
+  ok(config.api->get_quant_method(config.self, desc.as<pluq_layer_desc>(), device.as<pluq_device>(),
+                                  long_choice.as<pluq_method_choice>()),
+     "get_quant_method");
+  EXPECT_EQ(long_choice.as<pluq_method_choice>()->struct_size, sizeof choice + 40)
+      << "the caller's struct_size was changed";
   EXPECT_EQ(long_choice.as<pluq_method_choice>()->verdict, PLUQ_VERDICT_USE);
   const pluq_method method = long_choice.as<pluq_method_choice>()->method;
 
@@ -99,16 +109,21 @@ std::vector<float> life_in_the_future(const Case& c, const std::vector<float>& x
     const uint32_t size = kSpecStride;
     std::memcpy(specs.data() + i * kSpecStride, &size, sizeof size);
   }
-  ok(method.api->create_weights(method.self, specs.as<pluq_weight_spec>(), kSpecStride, &count), "create_weights");
+  ok(method.api->create_weights(method.self, specs.as<pluq_weight_spec>(), kSpecStride, &count),
+     "create_weights");
 
   pluq_process_plan plan{};
   const Guarded long_plan = later(plan);
-  ok(method.api->process_plan(method.self, first, kStride, c.tensors.size(), long_plan.as<pluq_process_plan>()), "process_plan");
+  ok(method.api->process_plan(method.self, first, kStride, c.tensors.size(),
+                              long_plan.as<pluq_process_plan>()),
+     "process_plan");
   plan = *long_plan.as<pluq_process_plan>();
   const Guarded buffer(plan.buffer_bytes, 64), scratch(plan.scratch_bytes, 64);
   const HostExec host_exec(pool, -1, scratch.bytes(), &host_table());
   const Guarded load_exec = later(*host_exec.get());
-  ok(method.api->process_weights_after_loading(method.self, load_exec.as<pluq_exec>(), first, kStride, c.tensors.size(), buffer.data()), "process");
+  ok(method.api->process_weights_after_loading(method.self, load_exec.as<pluq_exec>(), first,
+                                               kStride, c.tensors.size(), buffer.data()),
+     "process");
   pluq_method_info info{};
   info.activation_scheme.struct_size = sizeof info.activation_scheme;
   const Guarded long_info = later(info);
@@ -118,10 +133,17 @@ std::vector<float> life_in_the_future(const Case& c, const std::vector<float>& x
   const HostExec run_exec(pool, -1, work.bytes(), &host_table());
   const Guarded exec = later(*run_exec.get());
   std::vector<float> y(static_cast<size_t>(m * c.n));
-  const Guarded in = later(pluq_activation{0, PLUQ_DEVICE_CPU, x.data(), {PLUQ_DTYPE_F32, 1, 4}, m, c.k, c.k, nullptr, nullptr});
-  const Guarded out = later(pluq_output{0, PLUQ_DEVICE_CPU, y.data(), {PLUQ_DTYPE_F32, 1, 4}, m, c.n, c.n});
-  ok(method.api->apply(method.self, exec.as<pluq_exec>(), in.as<pluq_activation>(), nullptr, out.as<pluq_output>()), "apply");
-  EXPECT_EQ(method.api->get_extension == nullptr ? nullptr : method.api->get_extension(method.self, "pluq.from_the_future/3"), nullptr);
+  const Guarded in = later(pluq_activation{
+      0, PLUQ_DEVICE_CPU, x.data(), {PLUQ_DTYPE_F32, 1, 4}, m, c.k, c.k, nullptr, nullptr});
+  const Guarded out =
+      later(pluq_output{0, PLUQ_DEVICE_CPU, y.data(), {PLUQ_DTYPE_F32, 1, 4}, m, c.n, c.n});
+  ok(method.api->apply(method.self, exec.as<pluq_exec>(), in.as<pluq_activation>(), nullptr,
+                       out.as<pluq_output>()),
+     "apply");
+  EXPECT_EQ(method.api->get_extension == nullptr
+                ? nullptr
+                : method.api->get_extension(method.self, "pluq.from_the_future/3"),
+            nullptr);
   method.api->destroy(method.self);
   config.api->destroy(config.self);
   return y;
@@ -133,14 +155,16 @@ TEST(Compatibility, ALaterHostAndTodaysPlugins) {
   for (const std::string& path : plugins()) {
     SCOPED_TRACE(path);
     const Opened opened = open_subject(subject_of(path));
-    static std::vector<Guarded>& hosts = *new std::vector<Guarded>;  // a host lives as long as the process
+    static std::vector<Guarded>& hosts =
+        *new std::vector<Guarded>;  // a host lives as long as the process
     hosts.push_back(later(host_table(), 128));
     const Answer answer = call_entry(opened, *hosts.back().as<pluq_host>());
     ASSERT_EQ(answer.error, "");
     Ready ready_plugin;
     ready_plugin.opened = opened;
     ready_plugin.raw = answer.formats;
-    for (const pluq_format& f : answer.formats) ready_plugin.formats.push_back(std::make_unique<FormatHandle>(f, path));
+    for (const pluq_format& f : answer.formats)
+      ready_plugin.formats.push_back(std::make_unique<FormatHandle>(f, path));
     for (const Case& c : make_cases(ready_plugin, 0, pool, 64, 256, 1, false)) {
       Instance today(c, best_setting(1));
       std::string why;
@@ -151,7 +175,8 @@ TEST(Compatibility, ALaterHostAndTodaysPlugins) {
       const HostExec exec(pool, -1, work.bytes(), &host_table());
       std::vector<float> y(static_cast<size_t>(3 * c.n));
       ok(today.apply(exec.get(), x.data(), c.k, 3, nullptr, y.data(), c.n), "apply");
-      EXPECT_EQ(y, life_in_the_future(c, x, 3, pool)) << c.label << ": longer structs change the result";
+      EXPECT_EQ(y, life_in_the_future(c, x, 3, pool))
+          << c.label << ": longer structs change the result";
     }
   }
 }
@@ -185,7 +210,8 @@ TEST(Compatibility, UnknownDevicesKindsAndDtypes) {
         pluq_method_choice choice{};
         choice.struct_size = sizeof choice;
         choice.reason = {reason, sizeof reason, 0};
-        pluq_status* status = config.api->get_quant_method(config.self, &d, short_device.as<pluq_device>(), &choice);
+        pluq_status* status =
+            config.api->get_quant_method(config.self, &d, short_device.as<pluq_device>(), &choice);
         if (status != nullptr) {
           EXPECT_NE(take_text(status), "") << what;
         } else if (choice.verdict == PLUQ_VERDICT_USE) {
@@ -217,7 +243,8 @@ TEST(Compatibility, ALaterPluginAndTodaysHost) {
   conformance::Options options;
   options.path = FUTURE_PLUGIN;
   const Report report = check_plugin(options, {});
-  for (const Result& r : report.results) EXPECT_NE(r.status, "fail") << r.group << "." << r.name << ": " << r.text;
+  for (const Result& r : report.results)
+    EXPECT_NE(r.status, "fail") << r.group << "." << r.name << ": " << r.text;
   EXPECT_GT(report.count("pass"), 30);
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A plugin as a later SDK would build it: the C11 example behind tables that are longer than today's, with garbage where a
- * later host would find slots, options of a larger stride, and extensions that nobody knows yet. */
+ * A plugin as a later SDK would build it: the C11 example behind tables that are longer than
+ * today's, with garbage where a later host would find slots, options of a larger stride, and
+ * extensions that nobody knows yet. */
 #include "pluq/abi.h"
 #undef PLUQ_PLUGIN_ENTRY
 #define PLUQ_PLUGIN_ENTRY todays_entry
@@ -28,12 +29,15 @@ static struct {
   uint64_t later[3];
 } options[2];
 
-static pluq_status *future_get_quant_method(void *self, const pluq_layer_desc *layer, const pluq_device *device, pluq_method_choice *choice) {
+static pluq_status *future_get_quant_method(void *self, const pluq_layer_desc *layer,
+                                            const pluq_device *device, pluq_method_choice *choice) {
   pluq_status *status = get_quant_method(self, layer, device, choice);
-  if (status == NULL && choice->verdict == PLUQ_VERDICT_USE) choice->method.api = &future_method.now;
+  if (status == NULL && choice->verdict == PLUQ_VERDICT_USE)
+    choice->method.api = &future_method.now;
   return status;
 }
-static pluq_status *future_create_config(void *self, const pluq_config_request *request, pluq_config *config) {
+static pluq_status *future_create_config(void *self, const pluq_config_request *request,
+                                         pluq_config *config) {
   pluq_status *status = create_config(self, request, config);
   if (status == NULL) config->api = &future_config.now;
   return status;
@@ -50,13 +54,18 @@ static const void *future_extension(void *self, const char *id) {
   return extension(self, id) == NULL ? NULL : &future_quantizer;
 }
 
-__attribute__((visibility("default"))) pluq_status *pluq_plugin_entry_v0(const pluq_host *from, const pluq_handshake *handshake, pluq_plugin_info *info);
-pluq_status *pluq_plugin_entry_v0(const pluq_host *from, const pluq_handshake *handshake, pluq_plugin_info *info) {
-  const pluq_plugin_info out = {0, PLUQ_ABI_MAJOR, PLUQ_ABI_MINOR, PLUQ_ABI_MINOR, &note.manifest, NULL};
+__attribute__((visibility("default"))) pluq_status *pluq_plugin_entry_v0(
+    const pluq_host *from, const pluq_handshake *handshake, pluq_plugin_info *info);
+pluq_status *pluq_plugin_entry_v0(const pluq_host *from, const pluq_handshake *handshake,
+                                  pluq_plugin_info *info) {
+  const pluq_plugin_info out = {0,   PLUQ_ABI_MAJOR, PLUQ_ABI_MINOR, PLUQ_ABI_MINOR, &note.manifest,
+                                NULL};
   static const pluq_format format = {&future_format.now, NULL};
   host = from;
-  if (handshake->abi_major != PLUQ_ABI_MAJOR || handshake->max_minor != PLUQ_ABI_MINOR || handshake->min_minor > PLUQ_ABI_MINOR) {
-    return fail(PLUQ_STATUS_ABI_MISMATCH, "the plugin and this host speak no common version of the ABI");
+  if (handshake->abi_major != PLUQ_ABI_MAJOR || handshake->max_minor != PLUQ_ABI_MINOR ||
+      handshake->min_minor > PLUQ_ABI_MINOR) {
+    return fail(PLUQ_STATUS_ABI_MISMATCH,
+                "the plugin and this host speak no common version of the ABI");
   }
   memset(&future_format, 0xa5, sizeof future_format);
   memset(&future_config, 0xa5, sizeof future_config);
@@ -76,7 +85,9 @@ pluq_status *pluq_plugin_entry_v0(const pluq_host *from, const pluq_handshake *h
   future_quantizer.now = quantizer;
   future_quantizer.now.struct_size = sizeof future_quantizer;
   for (int i = 0; i < 2; ++i) {
-    const pluq_option option = {sizeof options[0], PLUQ_OPTION_STRING, str(i == 0 ? "one" : "two"), str("a"), 1, 0, str("a|b"), str("an option")};
+    const pluq_option option = {
+        sizeof options[0], PLUQ_OPTION_STRING, str(i == 0 ? "one" : "two"), str("a"), 1, 0,
+        str("a|b"),        str("an option")};
     options[i].now = option;
   }
   give(info, &out, sizeof out);

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Speed of the float GEMM beside the probes: float_gemm_bench [isa] [threads] [rounds] [N K] [row gap] [cases].
-// Each round times both probes and then every M, so that all see the same machine; medians over the rounds. Weights
-// rotate through more than 200 MB of huge pages and rounding of activations is included. The time is the largest CPU time
-// among the workers, which other processes disturb less than the wall's: on an idle machine they agree. row gap: unused
-// floats between the rows of x. cases: how a case's name must begin.
+// Speed of the float GEMM beside the probes: float_gemm_bench [isa] [threads] [rounds] [N K] [row
+// gap] [cases]. Each round times both probes and then every M, so that all see the same machine;
+// medians over the rounds. Weights rotate through more than 200 MB of huge pages and rounding of
+// activations is included. The time is the largest CPU time among the workers, which other
+// processes disturb less than the wall's: on an idle machine they agree. row gap: unused floats
+// between the rows of x. cases: how a case's name must begin.
 #include <pthread.h>
 #include <sys/mman.h>
 
@@ -131,12 +132,24 @@ double median(std::vector<double> values) {
 
 class Bench {
  public:
-  Bench(const FloatKernels* kernels, const Probes* probes, int threads, int rounds, int64_t n, int64_t k, int64_t gap)
-      : kernels_(kernels), probes_(probes), threads_(threads), rounds_(rounds), n_(n), k_(k), ldx_(k + gap), crew_(threads),
-        probed_(kProbeBytes), x_(kMaxTokens * ldx_ * 4), y_(kMaxTokens * n * 4) {
+  Bench(const FloatKernels* kernels, const Probes* probes, int threads, int rounds, int64_t n,
+        int64_t k, int64_t gap)
+      : kernels_(kernels),
+        probes_(probes),
+        threads_(threads),
+        rounds_(rounds),
+        n_(n),
+        k_(k),
+        ldx_(k + gap),
+        crew_(threads),
+        probed_(kProbeBytes),
+        x_(kMaxTokens * ldx_ * 4),
+        y_(kMaxTokens * n * 4) {
     auto* x = static_cast<float*>(x_.data());
     for (int64_t i = 0; i < kMaxTokens * ldx_; ++i) {
-      x[i] = static_cast<float>(static_cast<int>(static_cast<uint32_t>(i) * 2654435761U % 2001) - 1000) * 1e-3F;
+      x[i] = static_cast<float>(static_cast<int>(static_cast<uint32_t>(i) * 2654435761U % 2001) -
+                                1000) *
+             1e-3F;
     }
   }
 
@@ -167,14 +180,17 @@ class Bench {
       read.push_back(bandwidth());
       peak.push_back(arithmetic());
       for (size_t i = 0; i < std::size(kTokens); ++i) {
-        times[i].push_back(time_of(weights, c.round, kTokens[i], workspace.data(), kTokens[i] <= 8 ? 2 * copies : 1));
+        times[i].push_back(time_of(weights, c.round, kTokens[i], workspace.data(),
+                                   kTokens[i] <= 8 ? 2 * copies : 1));
       }
     }
     for (size_t i = 0; i < std::size(kTokens); ++i) {
       const double t = median(times[i]), gbs = static_cast<double>(bytes) / t * 1e-9;
-      const double gflops = 2e-9 * static_cast<double>(kTokens[i]) * static_cast<double>(n_) * static_cast<double>(k_) / t;
-      std::printf("%-24s %5lld %10.0f %8.1f %8.2f %9.1f %9.2f\n", c.name, static_cast<long long>(kTokens[i]), t * 1e6, gbs,
-                  gbs / median(read), gflops, gflops / median(peak));
+      const double gflops = 2e-9 * static_cast<double>(kTokens[i]) * static_cast<double>(n_) *
+                            static_cast<double>(k_) / t;
+      std::printf("%-24s %5lld %10.0f %8.1f %8.2f %9.1f %9.2f\n", c.name,
+                  static_cast<long long>(kTokens[i]), t * 1e6, gbs, gbs / median(read), gflops,
+                  gflops / median(peak));
     }
     std::fflush(stdout);
   }
@@ -196,7 +212,10 @@ class Bench {
     double best = 0;
     std::vector<uint64_t> sums(static_cast<size_t>(threads_));
     for (int form = 0; form < kProbeReadForms; ++form) {
-      const double t = timed([&](int i) { sums[static_cast<size_t>(i)] = probes_->read(probed_.data(), kProbeBytes, form, i, threads_); });
+      const double t = timed([&](int i) {
+        sums[static_cast<size_t>(i)] =
+            probes_->read(probed_.data(), kProbeBytes, form, i, threads_);
+      });
       for (const uint64_t s : sums) sum_ += s;
       best = std::max(best, static_cast<double>(kProbeBytes) / t * 1e-9);
     }
@@ -205,13 +224,15 @@ class Bench {
 
   double arithmetic() {  // GFLOPS of all threads
     std::vector<double> done(static_cast<size_t>(threads_));
-    const double t = timed([&](int i) { done[static_cast<size_t>(i)] = probes_->peak(ProbePeak::kF32, 3000000); });
+    const double t = timed(
+        [&](int i) { done[static_cast<size_t>(i)] = probes_->peak(ProbePeak::kF32, 3000000); });
     double all = 0;
     for (const double d : done) all += d;
     return all / t * 1e-9;
   }
 
-  double time_of(const std::vector<FloatWeights>& weights, FloatRound round, int64_t m, void* workspace, size_t repeats) {
+  double time_of(const std::vector<FloatWeights>& weights, FloatRound round, int64_t m,
+                 void* workspace, size_t repeats) {
     FloatInput in;
     in.round = round;
     in.m = m;
@@ -234,11 +255,13 @@ class Bench {
     return total / static_cast<double>(repeats);
   }
 
-  // [N, K] finite elements: 8-bit codes and high bytes go through all values below half of the type's range.
+  // [N, K] finite elements: 8-bit codes and high bytes go through all values below half of the
+  // type's range.
   std::vector<uint8_t> elements(FloatType type) const {
     const int64_t size = float_type_bytes(type);
     std::vector<uint8_t> out(static_cast<size_t>(n_ * k_ * size));
-    for (size_t i = 0; i < out.size(); ++i) out[i] = static_cast<uint8_t>((i * 131 + i / 4099) & 0xbf);
+    for (size_t i = 0; i < out.size(); ++i)
+      out[i] = static_cast<uint8_t>((i * 131 + i / 4099) & 0xbf);
     return out;
   }
 
@@ -258,11 +281,14 @@ int main(int argc, char** argv) {
   const std::string isa = argc > 1 ? argv[1] : "avx2";
   const int threads = argc > 2 ? std::atoi(argv[2]) : 2;
   const int rounds = argc > 3 ? std::atoi(argv[3]) : 7;
-  const int64_t n = argc > 5 ? std::atoll(argv[4]) : 14336, k = argc > 5 ? std::atoll(argv[5]) : 4096;
+  const int64_t n = argc > 5 ? std::atoll(argv[4]) : 14336,
+                k = argc > 5 ? std::atoll(argv[5]) : 4096;
   const int64_t gap = argc > 6 ? std::atoll(argv[6]) : 0;
   const bool known = isa == "portable" || isa == "avx2" || isa == "avx512";
   if (!known || threads < 1 || rounds < 1 || n < 1 || k < 1 || gap < 0) {
-    std::fprintf(stderr, "usage: float_gemm_bench [portable|avx2|avx512] [threads] [rounds] [N K] [row gap] [cases]\n");
+    std::fprintf(stderr,
+                 "usage: float_gemm_bench [portable|avx2|avx512] [threads] [rounds] [N K] [row "
+                 "gap] [cases]\n");
     return 2;
   }
   const FloatKernels* kernels = isa == "portable" ? float_bench_kernels_portable()
@@ -272,9 +298,9 @@ int main(int argc, char** argv) {
                          : isa == "avx2"   ? float_bench_probes_avx2()
                                            : float_bench_probes_avx512();
   Bench bench(kernels, probes, threads, rounds, n, k, gap);
-  std::printf("%s, %d threads, N=%lld K=%lld, row gap %lld\n%-24s %5s %10s %8s %8s %9s %9s\n", kernels->isa, threads,
-              static_cast<long long>(n), static_cast<long long>(k), static_cast<long long>(gap), "case", "M", "us", "GB/s",
-              "/probe", "GFLOPS", "/peak");
+  std::printf("%s, %d threads, N=%lld K=%lld, row gap %lld\n%-24s %5s %10s %8s %8s %9s %9s\n",
+              kernels->isa, threads, static_cast<long long>(n), static_cast<long long>(k),
+              static_cast<long long>(gap), "case", "M", "us", "GB/s", "/probe", "GFLOPS", "/peak");
   const std::string wanted = argc > 7 ? argv[7] : "";
   for (const Case& c : kCases) {
     if (std::string(c.name).rfind(wanted, 0) == 0) bench.measure(c);

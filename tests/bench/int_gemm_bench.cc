@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Speed of the integer GEMM beside the probes, in turn in one process: int_gemm_bench [isa] [threads] [rounds] [N K].
-// Weights rotate through more than 200 MB; medians of interleaved rounds; activation quantization is included. One thread is timed in CPU time.
+// Speed of the integer GEMM beside the probes, in turn in one process: int_gemm_bench [isa]
+// [threads] [rounds] [N K]. Weights rotate through more than 200 MB; medians of interleaved rounds;
+// activation quantization is included. One thread is timed in CPU time.
 #include <sched.h>
 #include <sys/mman.h>
 
@@ -122,11 +123,12 @@ int main(int argc, char** argv) {
   const std::string isa = argc > 1 ? argv[1] : "avx2";
   const int threads = argc > 2 ? std::atoi(argv[2]) : 2;
   const int rounds = argc > 3 ? std::atoi(argv[3]) : 7;
-  const int64_t n = argc > 5 ? std::atoll(argv[4]) : 14336, k = argc > 5 ? std::atoll(argv[5]) : 4096;
-  const IntKernels* kernels = isa == "portable"  ? int_bench_kernels_portable()
+  const int64_t n = argc > 5 ? std::atoll(argv[4]) : 14336,
+                k = argc > 5 ? std::atoll(argv[5]) : 4096;
+  const IntKernels* kernels = isa == "portable" ? int_bench_kernels_portable()
                               : isa == "avx512" ? int_bench_kernels_avx512()
                                                 : int_bench_kernels_avx2();
-  const Probes* probes = isa == "portable"  ? int_bench_probes_portable()
+  const Probes* probes = isa == "portable" ? int_bench_probes_portable()
                          : isa == "avx512" ? int_bench_probes_avx512()
                                            : int_bench_probes_avx2();
   use_cpu_time = threads == 1;
@@ -157,8 +159,9 @@ int main(int argc, char** argv) {
       {"u8 channel, int8/token", 8, -1, IntZeroKind::kConstant, IntActivation::kToken},
       {"u4 g128 sym, exact", 4, 128, IntZeroKind::kConstant, IntActivation::kExact},
   };
-  std::printf("%s, %d threads, N=%lld K=%lld\n%-26s %5s %10s %8s %8s %9s %9s\n", kernels->isa, threads,
-              static_cast<long long>(n), static_cast<long long>(k), "case", "M", "us", "GB/s", "/probe", "GOPS", "/peak");
+  std::printf("%s, %d threads, N=%lld K=%lld\n%-26s %5s %10s %8s %8s %9s %9s\n", kernels->isa,
+              threads, static_cast<long long>(n), static_cast<long long>(k), "case", "M", "us",
+              "GB/s", "/probe", "GOPS", "/peak");
   for (const Case& c : cases) {
     IntSpec spec;
     spec.n = n;
@@ -178,7 +181,8 @@ int main(int argc, char** argv) {
     source.user = &spec;
     source.codes = [](void* user, int64_t row, uint8_t* out) {
       const IntSpec& s = *static_cast<IntSpec*>(user);
-      for (int64_t i = 0; i < s.k; ++i) out[i] = static_cast<uint8_t>((row * 31 + i * 17 + i / 64) & ((1 << s.bits) - 1));
+      for (int64_t i = 0; i < s.k; ++i)
+        out[i] = static_cast<uint8_t>((row * 31 + i * 17 + i / 64) & ((1 << s.bits) - 1));
     };
     source.scales = source.zeros = [](void* user, int64_t, float* out) {
       const IntSpec& s = *static_cast<IntSpec*>(user);
@@ -190,13 +194,15 @@ int main(int argc, char** argv) {
     for (int i = 0; i < copies; ++i) {
       memories.push_back(huge(bytes));
       weights.push_back(int_pack_init(spec, memories.back()));
-      if (i == 0) int_pack_panels(weights[0], source, 0, weights[0].num_panels, memories[0], scratch);
+      if (i == 0)
+        int_pack_panels(weights[0], source, 0, weights[0].num_panels, memories[0], scratch);
       if (i > 0) std::memcpy(memories[i], memories[0], static_cast<size_t>(bytes));
     }
     const int64_t m_max = 512;
     void* workspace = huge(int_workspace_bytes(weights[0], m_max, c.mode, threads));
     std::vector<float> x(static_cast<size_t>(m_max * k)), y(static_cast<size_t>(m_max * n));
-    for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(static_cast<int>(i * 2654435761u % 2001) - 1000) * 1e-3f;
+    for (size_t i = 0; i < x.size(); ++i)
+      x[i] = static_cast<float>(static_cast<int>(i * 2654435761u % 2001) - 1000) * 1e-3f;
     int next = 0;
     for (int64_t m : {1, 2, 4, 8, 16, 64, 512}) {
       std::vector<double> times, read, ops;
@@ -225,9 +231,10 @@ int main(int argc, char** argv) {
         times.push_back(t / repeats);
       }
       const double t = median(times), gbs = static_cast<double>(bytes) / t * 1e-9;
-      const double gops = 2e-9 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k) / t;
-      std::printf("%-26s %5lld %10.0f %8.1f %8.2f %9.1f %9.2f\n", c.name, static_cast<long long>(m), t * 1e6, gbs,
-                  gbs / median(read), gops, gops / median(ops));
+      const double gops =
+          2e-9 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k) / t;
+      std::printf("%-26s %5lld %10.0f %8.1f %8.2f %9.1f %9.2f\n", c.name, static_cast<long long>(m),
+                  t * 1e6, gbs, gbs / median(read), gops, gops / median(ops));
       std::fflush(stdout);
     }
     for (void* p : memories) std::free(p);

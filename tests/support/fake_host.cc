@@ -2,9 +2,9 @@
 // Loading a plugin, its configurations and its quantizer.
 #include "support/fake_host.h"
 
+#include <dlfcn.h>
 #include <boost/json/object.hpp>
 #include <boost/json/parse.hpp>
-#include <dlfcn.h>
 
 #include <algorithm>
 #include <cstring>
@@ -43,19 +43,23 @@ struct Job {
   std::mutex mutex;
 };
 
-pluq_status* job_rows(const pluq_quantize_context* c, size_t, int64_t begin, int64_t end, float* out, int64_t ld) {
+pluq_status* job_rows(const pluq_quantize_context* c, size_t, int64_t begin, int64_t end,
+                      float* out, int64_t ld) {
   const auto* job = static_cast<const Job*>(c->user);
-  for (int64_t n = begin; n < end; ++n) std::copy_n(job->w->data() + n * job->k, job->k, out + (n - begin) * ld);
+  for (int64_t n = begin; n < end; ++n)
+    std::copy_n(job->w->data() + n * job->k, job->k, out + (n - begin) * ld);
   return nullptr;
 }
-pluq_status* job_emit(const pluq_quantize_context* c, size_t, pluq_str suffix, int64_t begin, int64_t end, const void* data, uint64_t bytes) {
+pluq_status* job_emit(const pluq_quantize_context* c, size_t, pluq_str suffix, int64_t begin,
+                      int64_t end, const void* data, uint64_t bytes) {
   auto* job = static_cast<Job*>(c->user);
   const std::lock_guard lock(job->mutex);
   for (FileTensor& t : *job->out) {
     if (t.name != text_of(suffix)) continue;
     const int64_t rows = t.shape.empty() ? 1 : t.shape[0];
     const uint64_t row = t.bytes.size() / static_cast<uint64_t>(rows);
-    if (bytes != row * static_cast<uint64_t>(end - begin)) return fake_table().status_new(&fake_table(), PLUQ_STATUS_INVALID, "emit: wrong size", 16);
+    if (bytes != row * static_cast<uint64_t>(end - begin))
+      return fake_table().status_new(&fake_table(), PLUQ_STATUS_INVALID, "emit: wrong size", 16);
     std::memcpy(t.bytes.data() + row * static_cast<uint64_t>(begin), data, bytes);
     return nullptr;
   }
@@ -72,8 +76,8 @@ pluq_status* register_format(pluq_registrar* registrar, const pluq_format* forma
 std::vector<std::string> isas() {
   std::vector<std::string> out{"portable"};
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) out.emplace_back("avx2");
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-      __builtin_cpu_supports("avx512dq")) {
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq")) {
     out.emplace_back("avx512");
   }
   return out;
@@ -90,7 +94,8 @@ const FakeFormat& FakeFormat::get(const std::string& id) {
   const auto entry = reinterpret_cast<pluq_plugin_entry_fn>(::dlsym(library, PLUQ_ENTRY_SYMBOL));
   if (entry == nullptr) throw std::runtime_error(path + " has no " PLUQ_ENTRY_SYMBOL);
   pluq_registrar registrar;
-  const pluq_handshake handshake{sizeof handshake, PLUQ_ABI_MAJOR, PLUQ_ABI_MINOR, PLUQ_ABI_MINOR, &registrar, register_format};
+  const pluq_handshake handshake{sizeof handshake, PLUQ_ABI_MAJOR, PLUQ_ABI_MINOR,
+                                 PLUQ_ABI_MINOR,   &registrar,     register_format};
   pluq_plugin_info info{};
   info.struct_size = sizeof info;
   check(entry(&fake_table(), &handshake, &info));
@@ -112,7 +117,8 @@ int32_t FakeFormat::probe(const std::string& quantization, std::string* reason) 
   request.container = str_of("safetensors");
   request.quantization = q.is_null() ? nullptr : cursor(&q);
   if (q.is_object()) {
-    if (const json::value* m = q.get_object().if_contains("quant_method"); m != nullptr && m->is_string()) {
+    if (const json::value* m = q.get_object().if_contains("quant_method");
+        m != nullptr && m->is_string()) {
       request.quant_method = {m->get_string().data(), m->get_string().size()};
     }
   }
@@ -134,9 +140,11 @@ std::unique_ptr<FakeConfig> FakeFormat::config(const std::string& quantization) 
   return std::make_unique<FakeConfig>(out, id_);
 }
 
-std::vector<FileTensor> FakeFormat::quantize(const std::vector<float>& w, int64_t n, int64_t k, const std::string& options,
+std::vector<FileTensor> FakeFormat::quantize(const std::vector<float>& w, int64_t n, int64_t k,
+                                             const std::string& options,
                                              std::string* config) const {
-  const auto* api = static_cast<const pluq_quantizer*>(format_.api->get_extension(format_.self, PLUQ_QUANTIZER));
+  const auto* api =
+      static_cast<const pluq_quantizer*>(format_.api->get_extension(format_.self, PLUQ_QUANTIZER));
   if (api == nullptr) throw std::runtime_error(id_ + " cannot quantize");
   const json::value o = json::parse(options);
   pluq_quantize_layer layer{sizeof layer, 0, str_of("layer"), str_of("linear"), k, n};
@@ -153,10 +161,14 @@ std::vector<FileTensor> FakeFormat::quantize(const std::vector<float>& w, int64_
   check(api->begin(format_.self, &request, &statistics, &job));
   const std::unique_ptr<void, void (*)(void*)> ended(job, api->end);
   std::vector<FileTensor> out;
-  for (const BoxSpec& s : ask_specs([&](pluq_weight_spec* at, size_t* count) { return api->output_specs(job, 0, at, sizeof *at, count); })) {
+  for (const BoxSpec& s : ask_specs([&](pluq_weight_spec*at, size_t*count) {
+         return api->output_specs(job, 0, at, sizeof *at, count);
+       })) {
     int64_t elements = 1;
     for (const int64_t d : s.shape) elements *= d;
-    out.push_back({s.suffix, s.dtype_id, s.shape, std::vector<uint8_t>(static_cast<uint64_t>(elements) * element_bytes(s.dtype_id))});
+    out.push_back(
+        {s.suffix, s.dtype_id, s.shape,
+         std::vector<uint8_t>(static_cast<uint64_t>(elements) * element_bytes(s.dtype_id))});
   }
   Threads threads;
   prepare(&threads, 2, nullptr, 0);
@@ -169,12 +181,15 @@ std::vector<FileTensor> FakeFormat::quantize(const std::vector<float>& w, int64_
   context.rows = job_rows;
   context.emit = job_emit;
   check(api->solve(job, &context));
-  const pluq_text_sink sink{sizeof sink, 0, config, [](void* user, const char* text, size_t size) { static_cast<std::string*>(user)->append(text, size); }};
+  const pluq_text_sink sink{sizeof sink, 0, config, [](void* user, const char* text, size_t size) {
+                              static_cast<std::string*>(user)->append(text, size);
+                            }};
   check(api->write_config(format_.self, &request, nullptr, 0, &sink));
   return out;
 }
 
-FakeChoice FakeConfig::choose(const LayerAsk& given, const std::vector<FileTensor>& file, const std::string& isa, bool with_data) const {
+FakeChoice FakeConfig::choose(const LayerAsk& given, const std::vector<FileTensor>& file,
+                              const std::string& isa, bool with_data) const {
   LayerAsk ask = given;
   if (ask.in_end < 0) ask.in_end = ask.k;
   if (ask.out_end < 0) ask.out_end = ask.n;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A host of the plugin ABI in a few hundred lines, for tests of plugins: it loads a plugin into the test's process and
-// calls the ABI's functions, with none of core in between. Statuses become exceptions of type Refusal.
+// A host of the plugin ABI in a few hundred lines, for tests of plugins: it loads a plugin into the
+// test's process and calls the ABI's functions, with none of core in between. Statuses become
+// exceptions of type Refusal.
 #pragma once
 
 #include <boost/json/value.hpp>
@@ -32,7 +33,7 @@ struct FileTensor {
 struct LayerAsk {
   std::string name = "model.layers.0.self_attn.q_proj";
   std::string kind = "linear", module_class = "Linear";
-  int64_t k = 0, n = 0;                                         // of the whole layer
+  int64_t k = 0, n = 0;                                            // of the whole layer
   int64_t in_begin = 0, in_end = -1, out_begin = 0, out_end = -1;  // -1: to the end
   std::vector<int64_t> parts;
   bool exact = true, float_activations = false;
@@ -48,7 +49,8 @@ struct BoxSpec {
 // One layer's method; destroyed with the object.
 class FakeMethod {
  public:
-  FakeMethod(pluq_method method, std::string format, LayerAsk ask) : method_(method), format_(std::move(format)), ask_(std::move(ask)) {}
+  FakeMethod(pluq_method method, std::string format, LayerAsk ask)
+      : method_(method), format_(std::move(format)), ask_(std::move(ask)) {}
   ~FakeMethod() { method_.api->destroy(method_.self); }
   FakeMethod(const FakeMethod&) = delete;
   FakeMethod& operator=(const FakeMethod&) = delete;
@@ -57,15 +59,17 @@ class FakeMethod {
   std::string scheme() const;
   std::string kernel() const;
   std::vector<BoxSpec> specs() const;
-  // Cuts each declared tensor's box out of the file's tensors. Throws std::runtime_error when a tensor that is not
-  // optional is missing or has another dtype or shape than declared.
+  // Cuts each declared tensor's box out of the file's tensors. Throws std::runtime_error when a
+  // tensor that is not optional is missing or has another dtype or shape than declared.
   std::vector<FileTensor> cut(const std::vector<FileTensor>& file) const;
-  // process_plan and process_weights_after_loading with the shard's tensors, which the object keeps.
+  // process_plan and process_weights_after_loading with the shard's tensors, which the object
+  // keeps.
   void load(std::vector<FileTensor> shard, int n_workers = 1);
   // [n, k] of the shard.
   std::vector<float> dequantize() const;
   // y[m, n] of the shard after load; x is [m, k].
-  std::vector<float> apply(const std::vector<float>& x, int64_t m, const float* bias = nullptr, int n_workers = 1) const;
+  std::vector<float> apply(const std::vector<float>& x, int64_t m, const float* bias = nullptr,
+                           int n_workers = 1) const;
 
   int64_t k() const { return ask_.in_end - ask_.in_begin; }
   int64_t n() const { return ask_.out_end - ask_.out_begin; }
@@ -95,19 +99,22 @@ struct FakeChoice {
 // A configuration; the format must outlive it.
 class FakeConfig {
  public:
-  FakeConfig(pluq_config config, std::string format) : config_(config), format_(std::move(format)) {}
+  FakeConfig(pluq_config config, std::string format)
+      : config_(config), format_(std::move(format)) {}
   ~FakeConfig() { config_.api->destroy(config_.self); }
   FakeConfig(const FakeConfig&) = delete;
   FakeConfig& operator=(const FakeConfig&) = delete;
   // isa: "portable", "avx2" or "avx512"; what the machine lacks must not be asked for (see isas()).
-  FakeChoice choose(const LayerAsk& ask, const std::vector<FileTensor>& file, const std::string& isa = "portable", bool with_data = true) const;
+  FakeChoice choose(const LayerAsk& ask, const std::vector<FileTensor>& file,
+                    const std::string& isa = "portable", bool with_data = true) const;
 
  private:
   pluq_config config_;
   std::string format_;
 };
 
-// The format of the plugin build/lib/pluq/plugins/<id>.so, loaded once per process and never unloaded.
+// The format of the plugin build/lib/pluq/plugins/<id>.so, loaded once per process and never
+// unloaded.
 class FakeFormat {
  public:
   static const FakeFormat& get(const std::string& id);
@@ -115,8 +122,10 @@ class FakeFormat {
   std::unique_ptr<FakeConfig> config(const std::string& quantization) const;
   // The score of probe, and its reason.
   int32_t probe(const std::string& quantization, std::string* reason = nullptr) const;
-  // Quantizes w [n, k] with these options (JSON): the tensors, and the quantization_config in *config.
-  std::vector<FileTensor> quantize(const std::vector<float>& w, int64_t n, int64_t k, const std::string& options, std::string* config) const;
+  // Quantizes w [n, k] with these options (JSON): the tensors, and the quantization_config in
+  // *config.
+  std::vector<FileTensor> quantize(const std::vector<float>& w, int64_t n, int64_t k,
+                                   const std::string& options, std::string* config) const;
 
  private:
   std::string id_;

@@ -32,7 +32,8 @@ FileTensor cut_box(const FileTensor& t, const BoxSpec& s) {
   const uint64_t size = element_bytes(t.dtype_id);
   int64_t outer = 1;
   for (size_t d = 0; d < s.shape.size(); ++d) {
-    if (s.begin[d] < 0 || s.begin[d] > s.end[d] || s.end[d] > t.shape[d]) throw std::runtime_error("the box of " + t.name + " leaves the tensor");
+    if (s.begin[d] < 0 || s.begin[d] > s.end[d] || s.end[d] > t.shape[d])
+      throw std::runtime_error("the box of " + t.name + " leaves the tensor");
     out.shape.push_back(s.end[d] - s.begin[d]);
     if (d + 1 < s.shape.size()) outer *= out.shape[d];
   }
@@ -48,7 +49,8 @@ FileTensor cut_box(const FileTensor& t, const BoxSpec& s) {
       rest /= out.shape[d];
       stride *= t.shape[d];
     }
-    const uint8_t* from = t.bytes.data() + static_cast<uint64_t>(row * t.shape[last] + s.begin[last]) * size;
+    const uint8_t* from =
+        t.bytes.data() + static_cast<uint64_t>(row * t.shape[last] + s.begin[last]) * size;
     out.bytes.insert(out.bytes.end(), from, from + static_cast<uint64_t>(out.shape[last]) * size);
   }
   return out;
@@ -74,18 +76,22 @@ std::string FakeMethod::scheme() const { return text_of(info().scheme); }
 std::string FakeMethod::kernel() const { return text_of(info().kernel); }
 
 std::vector<BoxSpec> FakeMethod::specs() const {
-  return ask_specs([&](pluq_weight_spec* at, size_t* count) { return method_.api->create_weights(method_.self, at, sizeof *at, count); });
+  return ask_specs([&](pluq_weight_spec* at, size_t* count) {
+    return method_.api->create_weights(method_.self, at, sizeof *at, count);
+  });
 }
 
 std::vector<FileTensor> FakeMethod::cut(const std::vector<FileTensor>& file) const {
   std::vector<FileTensor> out;
   for (const BoxSpec& s : specs()) {
-    const auto it = std::find_if(file.begin(), file.end(), [&](const FileTensor& t) { return t.name == s.suffix; });
+    const auto it = std::find_if(file.begin(), file.end(),
+                                 [&](const FileTensor& t) { return t.name == s.suffix; });
     if (it == file.end()) {
       if (s.optional) continue;
       throw std::runtime_error("tensor " + s.suffix + " is missing");
     }
-    if (it->dtype_id != s.dtype_id || it->shape != s.shape) throw std::runtime_error("tensor " + s.suffix + " has another type or shape than declared");
+    if (it->dtype_id != s.dtype_id || it->shape != s.shape)
+      throw std::runtime_error("tensor " + s.suffix + " has another type or shape than declared");
     out.push_back(cut_box(*it, s));
   }
   return out;
@@ -102,12 +108,15 @@ void FakeMethod::load(std::vector<FileTensor> shard, int n_workers) {
   const std::vector<pluq_tensor> tensors = views();
   char key[128];
   pluq_process_plan plan{sizeof plan, 0, 0, 0, {key, sizeof key, 0}};
-  check(method_.api->process_plan(method_.self, tensors.data(), sizeof(pluq_tensor), tensors.size(), &plan));
+  check(method_.api->process_plan(method_.self, tensors.data(), sizeof(pluq_tensor), tensors.size(),
+                                  &plan));
   buffer_ = aligned(plan.buffer_bytes);
   const auto scratch = aligned(plan.scratch_bytes);
   Threads threads;
   prepare(&threads, n_workers, scratch.get(), plan.scratch_bytes);
-  check(method_.api->process_weights_after_loading(method_.self, &threads.exec, tensors.data(), sizeof(pluq_tensor), tensors.size(), buffer_.get()));
+  check(method_.api->process_weights_after_loading(method_.self, &threads.exec, tensors.data(),
+                                                   sizeof(pluq_tensor), tensors.size(),
+                                                   buffer_.get()));
 }
 
 std::vector<float> FakeMethod::dequantize() const {
@@ -117,13 +126,14 @@ std::vector<float> FakeMethod::dequantize() const {
   prepare(&threads, 1, nullptr, 0);
   const int64_t half = n() / 2;  // two ranges, as hosts ask
   for (const auto& [begin, end] : {std::pair<int64_t, int64_t>{0, half}, {half, n()}}) {
-    check(method_.api->dequantize(method_.self, &threads.exec, tensors.data(), sizeof(pluq_tensor), tensors.size(), begin, end,
-                                  out.data() + begin * k(), k()));
+    check(method_.api->dequantize(method_.self, &threads.exec, tensors.data(), sizeof(pluq_tensor),
+                                  tensors.size(), begin, end, out.data() + begin * k(), k()));
   }
   return out;
 }
 
-std::vector<float> FakeMethod::apply(const std::vector<float>& x, int64_t m, const float* bias, int n_workers) const {
+std::vector<float> FakeMethod::apply(const std::vector<float>& x, int64_t m, const float* bias,
+                                     int n_workers) const {
   std::vector<float> y(static_cast<size_t>(m * n()), 0);
   const uint64_t bytes = method_.api->workspace(method_.self, m, n_workers);
   const auto space = aligned(bytes);

@@ -12,13 +12,19 @@
 
 namespace pluq::test {
 
-inline std::string text_of(pluq_str s) { return std::string(s.data == nullptr ? "" : s.data, s.data == nullptr ? 0 : s.size); }
+inline std::string text_of(pluq_str s) {
+  return std::string(s.data == nullptr ? "" : s.data, s.data == nullptr ? 0 : s.size);
+}
 inline pluq_str str_of(std::string_view s) { return {s.data(), s.size()}; }
-inline pluq_dtype scalar_dtype(uint32_t id) { return {id, 1, static_cast<uint32_t>(element_bytes(id))}; }
+inline pluq_dtype scalar_dtype(uint32_t id) {
+  return {id, 1, static_cast<uint32_t>(element_bytes(id))};
+}
 
 // The table that plugins get, and a cursor into JSON.
 const pluq_host& fake_table();
-inline const pluq_json* cursor(const boost::json::value* v) { return reinterpret_cast<const pluq_json*>(v); }
+inline const pluq_json* cursor(const boost::json::value* v) {
+  return reinterpret_cast<const pluq_json*>(v);
+}
 // Throws Refusal.
 void check(pluq_status* status);
 pluq_tensor view(const FileTensor& t, bool with_data);

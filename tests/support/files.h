@@ -48,13 +48,16 @@ inline std::string fixtures() {
 }
 
 // Runs body, which must throw Error of this kind whose text has all the parts.
-inline void expect_error(ErrorKind kind, std::initializer_list<std::string> parts, const std::function<void()>& body) {
+inline void expect_error(ErrorKind kind, std::initializer_list<std::string> parts,
+                         const std::function<void()>& body) {
   try {
     body();
     ADD_FAILURE() << "no error; expected one with '" << *parts.begin() << "'";
   } catch (const Error& e) {
     EXPECT_EQ(static_cast<int>(e.kind()), static_cast<int>(kind)) << e.what();
-    for (const std::string& part : parts) EXPECT_NE(std::string(e.what()).find(part), std::string::npos) << e.what() << "\nlacks: " << part;
+    for (const std::string& part : parts)
+      EXPECT_NE(std::string(e.what()).find(part), std::string::npos)
+          << e.what() << "\nlacks: " << part;
   }
 }
 

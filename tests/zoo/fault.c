@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The name of the one rule that this plugin breaks, and the constructor for those that break it before anything else. */
+ * The name of the one rule that this plugin breaks, and the constructor for those that break it
+ * before anything else. */
 #include "zoo/fault.h"
 
 #include <stdlib.h>

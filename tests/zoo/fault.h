@@ -7,5 +7,5 @@ extern "C"
 #else
 extern
 #endif
-const char *const zoo_fault;
+    const char *const zoo_fault;
 #endif

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A working format, int8 with a scale per row, that breaks one rule when fault.c says so. Compiled once, linked with one
-// fault per plugin.
+// A working format, int8 with a scale per row, that breaks one rule when fault.c says so. Compiled
+// once, linked with one fault per plugin.
 #include <unistd.h>
 
 #include <chrono>
@@ -26,7 +26,8 @@ class ZooMethod final : public pluq::LinearMethod {
  public:
   explicit ZooMethod(const pluq::LayerDesc& layer) : LinearMethod(layer) {
     if (has("leaks")) lost_ = new char[4096];
-    if (has("keeps_threads")) std::thread([] { std::this_thread::sleep_for(std::chrono::seconds(30)); }).detach();
+    if (has("keeps_threads"))
+      std::thread([] { std::this_thread::sleep_for(std::chrono::seconds(30)); }).detach();
   }
   pluq::MethodInfo describe() const override {
     pluq::MethodInfo info;
@@ -50,7 +51,8 @@ class ZooMethod final : public pluq::LinearMethod {
   std::vector<pluq::WeightSpec> create_weights() const override {
     std::vector<pluq::WeightSpec> out = specs(layer().out_features, layer().in_features);
     if (has("lies_about_shapes")) out[0].shape[1] *= 2;
-    if (has("box_outside")) out[0].box_begin = {0, 0}, out[0].box_end = {layer().out_features + 1, layer().in_features};
+    if (has("box_outside"))
+      out[0].box_begin = {0, 0}, out[0].box_end = {layer().out_features + 1, layer().in_features};
     if (has("declares_nothing")) out.clear();
     return out;
   }
@@ -60,20 +62,26 @@ class ZooMethod final : public pluq::LinearMethod {
     plan.buffer_bytes = has("huge_buffer") ? uint64_t{1} << 60 : 64;
     return plan;
   }
-  void process_weights_after_loading(const pluq::Exec&, const pluq::Tensors& tensors, uint8_t* buffer) override {
+  void process_weights_after_loading(const pluq::Exec&, const pluq::Tensors& tensors,
+                                     uint8_t* buffer) override {
     if (has("writes_to_weights")) *const_cast<uint8_t*>(tensors.at("codes").data()) = 1;
     if (has("writes_past_buffer")) buffer[64] = 1;
     buffer_ = buffer;
   }
-  uint64_t workspace(int64_t, int n_workers) const override { return has("lies_about_workspace") ? 64 : 4096 * static_cast<uint64_t>(n_workers); }
-  void apply(const pluq::Exec& exec, const pluq::Activation& x, const float* bias, const pluq::Output& y) const override {
+  uint64_t workspace(int64_t, int n_workers) const override {
+    return has("lies_about_workspace") ? 64 : 4096 * static_cast<uint64_t>(n_workers);
+  }
+  void apply(const pluq::Exec& exec, const pluq::Activation& x, const float* bias,
+             const pluq::Output& y) const override {
     misbehave(exec, x, y);
     const pluq::Tensor &codes = kept().at("codes"), &scale = kept().at("scale");
     for (int64_t m = 0; m < y.m; ++m) {
       for (int64_t n = 0; n < y.n; ++n) {
         double sum = 0;
-        for (int64_t k = 0; k < x.k; ++k) sum += static_cast<double>(x.data[m * x.ld + k]) * codes.load<int8_t>(n * x.k + k);
-        y.data[m * y.ld + n] = static_cast<float>(sum * static_cast<double>(scale.real(n))) + (bias == nullptr ? 0 : bias[n]);
+        for (int64_t k = 0; k < x.k; ++k)
+          sum += static_cast<double>(x.data[m * x.ld + k]) * codes.load<int8_t>(n * x.k + k);
+        y.data[m * y.ld + n] = static_cast<float>(sum * static_cast<double>(scale.real(n))) +
+                               (bias == nullptr ? 0 : bias[n]);
       }
     }
     static int calls = 0;
@@ -81,10 +89,12 @@ class ZooMethod final : public pluq::LinearMethod {
     if (has("wrong_result")) y.data[y.n - 1] += 1;
     if (has("gives_nan")) y.data[0] = std::nanf("");
   }
-  void dequantize(const pluq::Tensors& tensors, int64_t n_begin, int64_t n_end, float* out, int64_t ld) const override {
+  void dequantize(const pluq::Tensors& tensors, int64_t n_begin, int64_t n_end, float* out,
+                  int64_t ld) const override {
     const pluq::Tensor &codes = tensors.at("codes"), &scale = tensors.at("scale");
     for (int64_t n = n_begin; n < n_end; ++n) {
-      for (int64_t k = 0; k < layer().k(); ++k) out[(n - n_begin) * ld + k] = scale.real(n) * codes.load<int8_t>(n * layer().k() + k);
+      for (int64_t k = 0; k < layer().k(); ++k)
+        out[(n - n_begin) * ld + k] = scale.real(n) * codes.load<int8_t>(n * layer().k() + k);
     }
     if (has("dequantize_writes_past")) out[(n_end - n_begin) * ld] = 1;
   }
@@ -119,13 +129,19 @@ class ZooConfig final : public pluq::QuantizationConfig {
 
 class ZooFormat final : public pluq::Format {
  public:
-  pluq::FormatInfo describe() const override { return {"zoo_layer", "", "int8 with a scale per row", {}}; }
+  pluq::FormatInfo describe() const override {
+    return {"zoo_layer", "", "int8 with a scale per row", {}};
+  }
   pluq::ProbeResult probe(const pluq::ProbeRequest&) override {
     if (has("probe_segfaults")) *reinterpret_cast<volatile int*>(uintptr_t{16}) = 1;
     return {0, "nothing is mine"};
   }
-  std::unique_ptr<pluq::QuantizationConfig> create_config(const pluq::ConfigRequest&) override { return std::make_unique<ZooConfig>(); }
-  std::vector<pluq::SampleLayer> samples(int64_t n, int64_t k) const override { return {{"row", "", ZooMethod::specs(n, k)}}; }
+  std::unique_ptr<pluq::QuantizationConfig> create_config(const pluq::ConfigRequest&) override {
+    return std::make_unique<ZooConfig>();
+  }
+  std::vector<pluq::SampleLayer> samples(int64_t n, int64_t k) const override {
+    return {{"row", "", ZooMethod::specs(n, k)}};
+  }
 };
 
 }  // namespace

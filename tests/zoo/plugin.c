@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A plugin in plain C11, compiled once as it should be and once per fault (ZOO_<FAULT>). Its format "zoo" claims nothing
- * by itself; named by a layer rule it serves layers with a tensor "weight" as rows of zeros. */
+ * A plugin in plain C11, compiled once as it should be and once per fault (ZOO_<FAULT>). Its format
+ * "zoo" claims nothing by itself; named by a layer rule it serves layers with a tensor "weight" as
+ * rows of zeros. */
 #include <stdint.h>
 #include <string.h>
 
@@ -48,9 +49,22 @@ struct note {
   char name[8];
   pluq_manifest manifest;
 };
-static const struct note note __attribute__((section(".note.pluq"), used, aligned(4))) = {
-    5, sizeof(pluq_manifest), PLUQ_NOTE_TYPE, PLUQ_NOTE_NAME,
-    {MAGIC, sizeof(pluq_manifest), MAJOR, MIN_MINOR, MINOR, 62, 0, {0}, "test.zoo", VERSION, NOTE_FORMATS}};
+static const struct note note
+    __attribute__((section(".note.pluq"), used, aligned(4))) = {5,
+                                                                sizeof(pluq_manifest),
+                                                                PLUQ_NOTE_TYPE,
+                                                                PLUQ_NOTE_NAME,
+                                                                {MAGIC,
+                                                                 sizeof(pluq_manifest),
+                                                                 MAJOR,
+                                                                 MIN_MINOR,
+                                                                 MINOR,
+                                                                 62,
+                                                                 0,
+                                                                 {0},
+                                                                 "test.zoo",
+                                                                 VERSION,
+                                                                 NOTE_FORMATS}};
 #define MANIFEST &note.manifest
 #else
 #define MANIFEST NULL
@@ -72,20 +86,24 @@ static pluq_str text(const char *s) {
   pluq_str out = {s, strlen(s)};
   return out;
 }
-static pluq_status *fail(int32_t code, const char *s) { return host->status_new(host, code, s, strlen(s)); }
+static pluq_status *fail(int32_t code, const char *s) {
+  return host->status_new(host, code, s, strlen(s));
+}
 
 static void describe(void *self, pluq_format_info *info) {
   (void)self;
   info->id = text(ZOO_FORMAT);
   info->summary = text("a test format");
 }
-static pluq_status *probe(void *self, const pluq_probe_request *request, pluq_probe_result *result) {
+static pluq_status *probe(void *self, const pluq_probe_request *request,
+                          pluq_probe_result *result) {
   (void)self;
   (void)request;
   result->score = 0;
   return NULL;
 }
-static pluq_status *create_config(void *self, const pluq_config_request *request, pluq_config *config) {
+static pluq_status *create_config(void *self, const pluq_config_request *request,
+                                  pluq_config *config) {
   (void)self;
   (void)request;
   (void)config;
@@ -103,13 +121,15 @@ static const pluq_format_api api = {
 #else
     sizeof(pluq_format_api),
 #endif
-    0, describe,
+    0,
+    describe,
 #if defined(ZOO_NULL_SLOT)
     NULL,
 #else
     probe,
 #endif
-    create_config, extension};
+    create_config,
+    extension};
 
 #if defined(ZOO_EXTRA_EXPORT) /* named so that the SDK's version script lets it through */
 __attribute__((visibility("default"))) int pluq_plugin_entry_vx = 1;
@@ -120,7 +140,9 @@ __attribute__((visibility("default"))) int pluq_plugin_entry_vx = 1;
 #else
 #define ENTRY PLUQ_PLUGIN_ENTRY
 #endif
-__attribute__((visibility("default"))) pluq_status *ENTRY(const pluq_host *from, const pluq_handshake *handshake, pluq_plugin_info *info);
+__attribute__((visibility("default"))) pluq_status *ENTRY(const pluq_host *from,
+                                                          const pluq_handshake *handshake,
+                                                          pluq_plugin_info *info);
 pluq_status *ENTRY(const pluq_host *from, const pluq_handshake *handshake, pluq_plugin_info *info) {
   pluq_format format = {&api, NULL};
   host = from;

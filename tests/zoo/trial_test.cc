@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Plugins whose code breaks a rule: the trial in a child process finds it, says what it was, and the host goes on.
+// Plugins whose code breaks a rule: the trial in a child process finds it, says what it was, and
+// the host goes on.
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
@@ -19,9 +20,12 @@ namespace {
 using test::TempDir;
 namespace fs = std::filesystem;
 
-std::string so(const std::string& name) { return std::string(ZOO_DIR) + "/" + name + "/zoo_" + name + ".so"; }
+std::string so(const std::string& name) {
+  return std::string(ZOO_DIR) + "/" + name + "/zoo_" + name + ".so";
+}
 
-PluginOptions options_for(const TempDir& dir, double time_limit = 3, const std::string& cache = "") {
+PluginOptions options_for(const TempDir& dir, double time_limit = 3,
+                          const std::string& cache = "") {
   PluginOptions o;
   o.directories = {dir.path()};
   o.search_defaults = false;
@@ -45,41 +49,42 @@ TEST(Trial, TheWorkingLayerPasses) {
 TEST(Trial, EachFaultIsContainedAndNamed) {
   const struct {
     const char *name, *says;
-  } cases[] = {{"constructor_aborts", "died of Aborted while: dlopen"},
-               {"constructor_exits", "ended its process with exit code 0"},
-               {"constructor_segfaults", "died of Segmentation fault while: dlopen"},
-               {"constructor_hangs", "did not end within 3 s while: dlopen"},
-               {"probe_segfaults", "died of Segmentation fault while: probe of 'zoo_layer'"},
-               {"use_without_method", "says USE but gives no method"},
-               {"declares_nothing", "declares 0 tensors"},
-               {"lies_about_shapes", "declares another shape for 'codes'"},
-               {"box_outside", "declares another shape for 'codes'"},
-               {"refuses_itself", "refuses its own layer: not today"},
-               {"huge_buffer", "asks for a run-time buffer of 1152921504606846976 bytes"},
-               {"writes_to_weights", "died of Segmentation fault while: process_weights_after_loading"},
-               {"writes_past_buffer", "died of Segmentation fault while: process_weights_after_loading"},
-               {"writes_past_output", "died of Segmentation fault while: apply"},
-               {"reads_past_input", "died of Segmentation fault while: apply"},
-               {"writes_past_workspace", "died of Segmentation fault while: apply"},
-               {"lies_about_workspace", "died of Segmentation fault while: apply"},
-               {"writes_to_buffer_in_apply", "died of Segmentation fault while: apply"},
-               {"writes_to_input", "died of Segmentation fault while: apply"},
-               {"dequantize_writes_past", "died of Segmentation fault while: dequantize"},
-               {"apply_segfaults", "died of Segmentation fault while: apply"},
-               {"apply_aborts", "died of Aborted while: apply"},
-               {"apply_exits", "ended its process with exit code 0 while: apply"},
-               {"apply_hangs", "did not end within 3 s while: apply"},
-               {"apply_throws", "apply: the plugin threw something that is no std::exception"},
-               {"apply_recurses", "died of Segmentation fault while: apply"},
-               {"not_deterministic", "the same call gives other bits the second time"},
-               {"wrong_result", "the method promises 1.000e-05"},
-               {"gives_nan", "the error is inf"},
-               {"no_error_bound", "the method promises 1.000e+09"},
-               {"leaks", "leaks: 50 lives of a method"},
-               {"keeps_threads", "threads of its own running"},
-               {"raw_std", "while: the entry"},
-               {"raw_int", "while: the entry"},
-               {"extra_export", "exports 2 symbols"}};
+  } cases[] = {
+      {"constructor_aborts", "died of Aborted while: dlopen"},
+      {"constructor_exits", "ended its process with exit code 0"},
+      {"constructor_segfaults", "died of Segmentation fault while: dlopen"},
+      {"constructor_hangs", "did not end within 3 s while: dlopen"},
+      {"probe_segfaults", "died of Segmentation fault while: probe of 'zoo_layer'"},
+      {"use_without_method", "says USE but gives no method"},
+      {"declares_nothing", "declares 0 tensors"},
+      {"lies_about_shapes", "declares another shape for 'codes'"},
+      {"box_outside", "declares another shape for 'codes'"},
+      {"refuses_itself", "refuses its own layer: not today"},
+      {"huge_buffer", "asks for a run-time buffer of 1152921504606846976 bytes"},
+      {"writes_to_weights", "died of Segmentation fault while: process_weights_after_loading"},
+      {"writes_past_buffer", "died of Segmentation fault while: process_weights_after_loading"},
+      {"writes_past_output", "died of Segmentation fault while: apply"},
+      {"reads_past_input", "died of Segmentation fault while: apply"},
+      {"writes_past_workspace", "died of Segmentation fault while: apply"},
+      {"lies_about_workspace", "died of Segmentation fault while: apply"},
+      {"writes_to_buffer_in_apply", "died of Segmentation fault while: apply"},
+      {"writes_to_input", "died of Segmentation fault while: apply"},
+      {"dequantize_writes_past", "died of Segmentation fault while: dequantize"},
+      {"apply_segfaults", "died of Segmentation fault while: apply"},
+      {"apply_aborts", "died of Aborted while: apply"},
+      {"apply_exits", "ended its process with exit code 0 while: apply"},
+      {"apply_hangs", "did not end within 3 s while: apply"},
+      {"apply_throws", "apply: the plugin threw something that is no std::exception"},
+      {"apply_recurses", "died of Segmentation fault while: apply"},
+      {"not_deterministic", "the same call gives other bits the second time"},
+      {"wrong_result", "the method promises 1.000e-05"},
+      {"gives_nan", "the error is inf"},
+      {"no_error_bound", "the method promises 1.000e+09"},
+      {"leaks", "leaks: 50 lives of a method"},
+      {"keeps_threads", "threads of its own running"},
+      {"raw_std", "while: the entry"},
+      {"raw_int", "while: the entry"},
+      {"extra_export", "exports 2 symbols"}};
   for (const auto& c : cases) {
     const PluginReport r = tried(c.name);
     EXPECT_FALSE(r.loaded) << c.name;
@@ -132,7 +137,8 @@ TEST(Trial, StrictModeTakesOnlyWhatIsListed) {
   EXPECT_TRUE(PluginHost(o).reports().at(0).loaded);
 }
 
-// While the file's name points now to one plugin and now to another, only the one on the allow list is ever mapped.
+// While the file's name points now to one plugin and now to another, only the one on the allow list
+// is ever mapped.
 TEST(Trial, ASwapRaceNeverRunsTheWrongConstructor) {
   const TempDir dir, lists;
   const std::string marker = lists.path() + "/marker", name = dir.path() + "/x.so";
@@ -143,7 +149,8 @@ TEST(Trial, ASwapRaceNeverRunsTheWrongConstructor) {
   const std::string good = PluginHost(o).reports().at(0).sha256;
   o.allow_list = lists.write("allow", good + "  x.so\n");
   ::setenv("ZOO_MARKER", marker.c_str(), 1);
-  const std::string bytes[2] = {read_file(so("nothing"), 1 << 26), read_file(so("constructor_drops_a_file"), 1 << 26)};
+  const std::string bytes[2] = {read_file(so("nothing"), 1 << 26),
+                                read_file(so("constructor_drops_a_file"), 1 << 26)};
   std::atomic<bool> stop = false;
   std::thread swapper([&] {
     for (int i = 0; !stop; ++i) {

@@ -18,11 +18,14 @@ using test::expect_error;
 using test::TempDir;
 namespace fs = std::filesystem;
 
-std::string so(const std::string& name) { return std::string(ZOO_DIR) + "/" + name + "/zoo_" + name + ".so"; }
+std::string so(const std::string& name) {
+  return std::string(ZOO_DIR) + "/" + name + "/zoo_" + name + ".so";
+}
 
 // A directory with just these files.
 PluginOptions with(const TempDir& dir, std::initializer_list<std::string> files) {
-  for (const std::string& f : files) fs::copy_file(f, dir.path() + "/" + fs::path(f).filename().string());
+  for (const std::string& f : files)
+    fs::copy_file(f, dir.path() + "/" + fs::path(f).filename().string());
   PluginOptions o;
   o.directories = {dir.path()};
   o.search_defaults = false;
@@ -80,13 +83,16 @@ TEST(Zoo, FilesThatAreNoPlugins) {
   o.search_defaults = false;
   const PluginHost host(o);
   ASSERT_EQ(host.reports().size(), 2u);
-  EXPECT_NE(host.reports()[0].reason.find("is truncated"), std::string::npos) << host.reports()[0].reason;
+  EXPECT_NE(host.reports()[0].reason.find("is truncated"), std::string::npos)
+      << host.reports()[0].reason;
   EXPECT_NE(host.reports()[1].reason.find("is not an ELF file"), std::string::npos);
 }
 
 TEST(Zoo, EveryTruncationAndManyChangesOfAnElfAreTyped) {
   const std::string whole = read_file(so("good"), 1 << 24);
-  const auto bytes = [](const std::string& s) { return std::as_bytes(std::span(s.data(), s.size())); };
+  const auto bytes = [](const std::string& s) {
+    return std::as_bytes(std::span(s.data(), s.size()));
+  };
   for (size_t n = 0; n < whole.size(); n += 61) {
     try {
       read_elf(bytes(whole.substr(0, n)));
@@ -106,7 +112,8 @@ TEST(Zoo, EveryTruncationAndManyChangesOfAnElfAreTyped) {
 TEST(Zoo, TwoPluginsWithOneFormatNeedAPreference) {
   const TempDir dir;
   PluginOptions o = with(dir, {so("good"), so("twin")});
-  expect_error(ErrorKind::kPlugin, {"format 'zoo' is in two plugins", "plugins.prefer"}, [&] { PluginHost{o}; });
+  expect_error(ErrorKind::kPlugin, {"format 'zoo' is in two plugins", "plugins.prefer"},
+               [&] { PluginHost{o}; });
   o.prefer["zoo"] = dir.path() + "/zoo_twin.so";
   const PluginHost host(o);
   EXPECT_EQ(host.at("zoo").plugin_path(), dir.path() + "/zoo_twin.so");
@@ -156,11 +163,15 @@ TEST(Zoo, NothingThatIsThrownCrossesTheBoundary) {
   const TempDir dir;
   const PluginHost host(with(dir, {so("thrower")}));
   const FormatHandle& f = host.at("thrower");
-  expect_error(ErrorKind::kPlugin, {"format 'thrower': probe", "probe threw"}, [&] { f.probe("safetensors", nullptr, {}); });
+  expect_error(ErrorKind::kPlugin, {"format 'thrower': probe", "probe threw"},
+               [&] { f.probe("safetensors", nullptr, {}); });
   expect_error(ErrorKind::kPlugin, {"no std::exception"}, [&] { f.probe("int", nullptr, {}); });
-  expect_error(ErrorKind::kInput, {"'bits' is missing"}, [&] { f.create_config("safetensors", nullptr, nullptr, ""); });
-  expect_error(ErrorKind::kUsage, {"has no option 'x'; accepted are none"}, [&] { f.parse_options(std::vector<std::string>{"x=1"}, "--set"); });
-  expect_error(ErrorKind::kPlugin, {"no plugin has format 'gone'", "there are thrower", dir.path()}, [&] { host.at("gone"); });
+  expect_error(ErrorKind::kInput, {"'bits' is missing"},
+               [&] { f.create_config("safetensors", nullptr, nullptr, ""); });
+  expect_error(ErrorKind::kUsage, {"has no option 'x'; accepted are none"},
+               [&] { f.parse_options(std::vector<std::string>{"x=1"}, "--set"); });
+  expect_error(ErrorKind::kPlugin, {"no plugin has format 'gone'", "there are thrower", dir.path()},
+               [&] { host.at("gone"); });
 }
 
 TEST(HostTable, StatusesJsonAndMatch) {
@@ -173,7 +184,8 @@ TEST(HostTable, StatusesJsonAndMatch) {
   EXPECT_EQ(h.get_extension(&h, "pluq.host.json/1x"), nullptr);
   EXPECT_EQ(h.get_extension(&h, "none"), nullptr);
   const auto& json = *static_cast<const pluq_host_json*>(h.get_extension(&h, PLUQ_HOST_JSON));
-  const boost::json::value v = boost::json::parse(R"({"a":[1,2.5,"x",true,null],"b":18446744073709551615})");
+  const boost::json::value v =
+      boost::json::parse(R"({"a":[1,2.5,"x",true,null],"b":18446744073709551615})");
   const pluq_json* a = json.get(json_cursor(&v), {"a", 1});
   EXPECT_EQ(json.type(a), PLUQ_JSON_ARRAY);
   EXPECT_EQ(json.size(a), 5u);

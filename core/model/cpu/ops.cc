@@ -17,9 +17,12 @@ extern const CpuOps table;
 
 const CpuOps& cpu_ops(Isa isa) {
   switch (isa) {
-    case Isa::kAvx512: return ops_avx512::table;
-    case Isa::kAvx2: return ops_avx2::table;
-    case Isa::kPortable: break;
+    case Isa::kAvx512:
+      return ops_avx512::table;
+    case Isa::kAvx2:
+      return ops_avx2::table;
+    case Isa::kPortable:
+      break;
   }
   return ops_portable::table;
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The operators of ops.h, compiled once per instruction set. The including file defines PLUQ_OPS_NAMESPACE. Loops are
-// written so that the compiler vectorises them: reductions run in 16 fixed lanes that are added in a fixed order, so
-// the bits are the same for every width.
+// The operators of ops.h, compiled once per instruction set. The including file defines
+// PLUQ_OPS_NAMESPACE. Loops are written so that the compiler vectorises them: reductions run in 16
+// fixed lanes that are added in a fixed order, so the bits are the same for every width.
 
 #include <math.h>
 #include <stddef.h>
@@ -96,10 +96,12 @@ void gelu_tanh_mul(float* gate, const float* up, int64_t count) {
 }
 
 void gelu_mul(float* gate, const float* up, int64_t count) {
-  for (int64_t i = 0; i < count; ++i) gate[i] = 0.5F * gate[i] * (1.0F + erff(gate[i] * 0.707106781186548F)) * up[i];
+  for (int64_t i = 0; i < count; ++i)
+    gate[i] = 0.5F * gate[i] * (1.0F + erff(gate[i] * 0.707106781186548F)) * up[i];
 }
 
-void rope(float* x, int64_t heads, int64_t head_dim, int64_t half, const float* cos, const float* sin) {
+void rope(float* x, int64_t heads, int64_t head_dim, int64_t half, const float* cos,
+          const float* sin) {
   for (int64_t h = 0; h < heads; ++h) {
     float* a = x + h * head_dim;
     float* b = a + half;
@@ -143,7 +145,8 @@ inline uint16_t to_f16(float value) {
   return static_cast<uint16_t>(sign | ((bits - 0x38000000U) >> 13));
 }
 inline float from_f16(uint16_t h) {
-  // Scale by 2^112 so that the float multiplier normalises subnormals; infinities and NaN keep their exponent.
+  // Scale by 2^112 so that the float multiplier normalises subnormals; infinities and NaN keep
+  // their exponent.
   uint32_t bits = static_cast<uint32_t>(h & 0x7fff) << 13;
   float value;
   memcpy(&value, &bits, 4);
@@ -164,9 +167,11 @@ inline uint8_t to_e4m3(float value) {
   if (magnitude < 0x3c800000U) {  // below 2^-6: multiples of 2^-9, by the float adder
     float small;
     memcpy(&small, &magnitude, 4);
-    return static_cast<uint8_t>(sign | static_cast<uint32_t>(((small + 24576.0F) - 24576.0F) * 512.0F));
+    return static_cast<uint8_t>(sign |
+                                static_cast<uint32_t>(((small + 24576.0F) - 24576.0F) * 512.0F));
   }
-  return static_cast<uint8_t>(sign | ((magnitude + 0x7ffffU + (magnitude >> 20 & 1)) >> 20) - (120U << 3));
+  return static_cast<uint8_t>(sign |
+                              ((magnitude + 0x7ffffU + (magnitude >> 20 & 1)) >> 20) - (120U << 3));
 }
 inline float from_e4m3(uint8_t code) {
   uint32_t bits = static_cast<uint32_t>(code & 0x7f) << 20;
@@ -187,9 +192,11 @@ inline uint8_t to_e5m2(float value) {
   if (magnitude < 0x38800000U) {  // below 2^-14: multiples of 2^-16
     float small;
     memcpy(&small, &magnitude, 4);
-    return static_cast<uint8_t>(sign | static_cast<uint32_t>(((small + 192.0F) - 192.0F) * 65536.0F));
+    return static_cast<uint8_t>(sign |
+                                static_cast<uint32_t>(((small + 192.0F) - 192.0F) * 65536.0F));
   }
-  return static_cast<uint8_t>(sign | ((magnitude + 0xfffffU + (magnitude >> 21 & 1)) >> 21) - (112U << 2));
+  return static_cast<uint8_t>(sign |
+                              ((magnitude + 0xfffffU + (magnitude >> 21 & 1)) >> 21) - (112U << 2));
 }
 
 inline float kv_limit(uint32_t dtype) {
@@ -197,14 +204,17 @@ inline float kv_limit(uint32_t dtype) {
 }
 
 // One token's codes of one head, `step` apart: round(clamp(x / scale)).
-inline void store_codes(uint32_t dtype, uint8_t* to, int64_t step, const float* from, int64_t n, float scale) {
+inline void store_codes(uint32_t dtype, uint8_t* to, int64_t step, const float* from, int64_t n,
+                        float scale) {
   const float limit = kv_limit(dtype), low = dtype == PLUQ_DTYPE_I8 ? -128.0F : -limit;
   for (int64_t i = 0; i < n; ++i) {
     const float v = from[i] / scale;
     const float x = v > limit ? limit : v < low ? low : v;
-    to[i * step] = dtype == PLUQ_DTYPE_F8_E4M3   ? to_e4m3(x)
-                   : dtype == PLUQ_DTYPE_F8_E5M2 ? to_e5m2(x)
-                                                 : static_cast<uint8_t>(static_cast<int8_t>(x == x ? __builtin_rintf(x) : 0.0F));
+    to[i * step] =
+        dtype == PLUQ_DTYPE_F8_E4M3 ? to_e4m3(x)
+        : dtype == PLUQ_DTYPE_F8_E5M2
+            ? to_e5m2(x)
+            : static_cast<uint8_t>(static_cast<int8_t>(x == x ? __builtin_rintf(x) : 0.0F));
   }
 }
 
@@ -242,7 +252,8 @@ void store_kv(const KvView& kv, bool value, int64_t layer, int64_t token, const 
     const int64_t at = value ? block + slot * kv.head_dim : block + slot;
     const float* from = x + h * kv.head_dim;
     if (scales == nullptr) {
-      store_row(kv.dtype, base + at * (kv.dtype == PLUQ_DTYPE_F32 ? 4 : 2), step, from, kv.head_dim);
+      store_row(kv.dtype, base + at * (kv.dtype == PLUQ_DTYPE_F32 ? 4 : 2), step, from,
+                kv.head_dim);
       continue;
     }
     float* scale = scales + kv.scale(layer, token, h);
@@ -252,12 +263,14 @@ void store_kv(const KvView& kv, bool value, int64_t layer, int64_t token, const 
 }
 
 // `count` elements of a block as f32, in the cache's order; of 8-bit types without their scales.
-inline const float* load_block(const KvView& kv, const std::byte* half, int64_t block, int64_t count, float* buffer) {
+inline const float* load_block(const KvView& kv, const std::byte* half, int64_t block,
+                               int64_t count, float* buffer) {
   const uint8_t* base = reinterpret_cast<const uint8_t*>(half);
   const auto* words = reinterpret_cast<const uint16_t*>(base) + block;
   const uint8_t* codes = base + block;
   switch (kv.dtype) {
-    case PLUQ_DTYPE_F32: return reinterpret_cast<const float*>(base) + block;
+    case PLUQ_DTYPE_F32:
+      return reinterpret_cast<const float*>(base) + block;
     case PLUQ_DTYPE_BF16:
       for (int64_t i = 0; i < count; ++i) buffer[i] = from_bf16(words[i]);
       break;
@@ -265,10 +278,12 @@ inline const float* load_block(const KvView& kv, const std::byte* half, int64_t 
       for (int64_t i = 0; i < count; ++i) buffer[i] = from_e4m3(codes[i]);
       break;
     case PLUQ_DTYPE_F8_E5M2:
-      for (int64_t i = 0; i < count; ++i) buffer[i] = from_f16(static_cast<uint16_t>(codes[i] << 8));
+      for (int64_t i = 0; i < count; ++i)
+        buffer[i] = from_f16(static_cast<uint16_t>(codes[i] << 8));
       break;
     case PLUQ_DTYPE_I8:
-      for (int64_t i = 0; i < count; ++i) buffer[i] = static_cast<float>(static_cast<int8_t>(codes[i]));
+      for (int64_t i = 0; i < count; ++i)
+        buffer[i] = static_cast<float>(static_cast<int8_t>(codes[i]));
       break;
     default:
       for (int64_t i = 0; i < count; ++i) buffer[i] = from_f16(words[i]);
@@ -277,7 +292,8 @@ inline const float* load_block(const KvView& kv, const std::byte* half, int64_t 
 }
 
 // The scales of the 16 tokens of a block, or nullptr.
-inline const float* block_scales(const KvView& kv, const float* scales, int64_t layer, int64_t token, int64_t kv_head, float* buffer) {
+inline const float* block_scales(const KvView& kv, const float* scales, int64_t layer,
+                                 int64_t token, int64_t kv_head, float* buffer) {
   if (scales == nullptr) return nullptr;
   const float* first = scales + kv.scale(layer, token, kv_head);
   if (kv.token_scales) return first;
@@ -308,9 +324,11 @@ inline float madd(float a, float b, float c) {
 #endif
 }
 
-// scores[r][16] = scale * q[r] . K for R rows; k: [d, 16]. Each score is one chain of multiply-adds over d.
+// scores[r][16] = scale * q[r] . K for R rows; k: [d, 16]. Each score is one chain of multiply-adds
+// over d.
 template <int R>
-inline void score_rows(const float* const* q, const float* k, int64_t d, float scale, float* const* scores) {
+inline void score_rows(const float* const* q, const float* k, int64_t d, float scale,
+                       float* const* scores) {
   float acc[R][kKvBlock] = {};
   for (int64_t i = 0; i < d; ++i) {
     for (int r = 0; r < R; ++r) {
@@ -323,9 +341,11 @@ inline void score_rows(const float* const* q, const float* k, int64_t d, float s
   }
 }
 
-// out[r][0..d) += sum over keys [begin, end) of weights[r][i] * v[i]; v: [16, d]. One chain over the keys per output.
+// out[r][0..d) += sum over keys [begin, end) of weights[r][i] * v[i]; v: [16, d]. One chain over
+// the keys per output.
 template <int R>
-inline void value_rows(const float* const* weights, const float* v, int64_t d, int64_t begin, int64_t end, float* const* out) {
+inline void value_rows(const float* const* weights, const float* v, int64_t d, int64_t begin,
+                       int64_t end, float* const* out) {
   constexpr int kColumns = 16;
   int64_t j = 0;
   for (; j + kColumns <= d; j += kColumns) {
@@ -345,7 +365,8 @@ inline void value_rows(const float* const* weights, const float* v, int64_t d, i
   }
   for (; j < d; ++j) {
     for (int r = 0; r < R; ++r) {
-      for (int64_t i = begin; i < end; ++i) out[r][j] = madd(weights[r][i], v[i * d + j], out[r][j]);
+      for (int64_t i = begin; i < end; ++i)
+        out[r][j] = madd(weights[r][i], v[i * d + j], out[r][j]);
     }
   }
 }
@@ -361,17 +382,20 @@ struct QueryRow {
 constexpr int kRowsAtOnce = 4;
 
 // Multiplies what the rows hold of the block at `at` by one factor per key.
-inline void scale_block(const QueryRow* rows, int64_t n, const float* scales, int64_t at, int64_t base) {
+inline void scale_block(const QueryRow* rows, int64_t n, const float* scales, int64_t at,
+                        int64_t base) {
   if (scales == nullptr) return;
   for (int64_t r = 0; r < n; ++r) {
-    const int64_t begin = rows[r].first > at ? rows[r].first - at : 0, end = rows[r].keys - at < kKvBlock ? rows[r].keys - at : kKvBlock;
+    const int64_t begin = rows[r].first > at ? rows[r].first - at : 0,
+                  end = rows[r].keys - at < kKvBlock ? rows[r].keys - at : kKvBlock;
     float* s = rows[r].scores + (at - base);
     for (int64_t i = begin; i < end; ++i) s[i] *= scales[i];
   }
 }
 
 // The rows of a tile over one block of keys at `at`.
-inline void score_block(const QueryRow* rows, int64_t n, const float* k, int64_t at, int64_t base, const AttentionArgs& args) {
+inline void score_block(const QueryRow* rows, int64_t n, const float* k, int64_t at, int64_t base,
+                        const AttentionArgs& args) {
   const int64_t d = args.kv.head_dim;
   const float* q[kRowsAtOnce];
   float* scores[kRowsAtOnce];
@@ -387,13 +411,15 @@ inline void score_block(const QueryRow* rows, int64_t n, const float* k, int64_t
   for (int r = 0; r < held; ++r) score_rows<1>(q + r, k, d, args.scale, scores + r);
 }
 
-inline void value_block(const QueryRow* rows, int64_t n, const float* v, int64_t at, int64_t base, int64_t d) {
+inline void value_block(const QueryRow* rows, int64_t n, const float* v, int64_t at, int64_t base,
+                        int64_t d) {
   const float* weights[kRowsAtOnce];
   float* out[kRowsAtOnce];
   int held = 0;
   for (int64_t r = 0; r < n; ++r) {
     const QueryRow& row = rows[r];
-    const int64_t begin = row.first > at ? row.first - at : 0, end = row.keys - at < kKvBlock ? row.keys - at : kKvBlock;
+    const int64_t begin = row.first > at ? row.first - at : 0,
+                  end = row.keys - at < kKvBlock ? row.keys - at : kKvBlock;
     if (begin >= end) continue;
     const float* w = row.scores + (at - base);
     if (begin > 0 || end < kKvBlock) {  // the ends of what the row sees
@@ -409,13 +435,18 @@ inline void value_block(const QueryRow* rows, int64_t n, const float* v, int64_t
   for (int r = 0; r < held; ++r) value_rows<1>(weights + r, v, d, 0, kKvBlock, out + r);
 }
 
-// A few query tokens of one kv head: scores of all blocks of keys, softmax, weighted sum of values. Each block is read
-// twice for the whole tile. What a query gets depends on its position and the cache alone.
-inline void attention_of_tile(const AttentionArgs& args, int64_t kv_head, int64_t begin, int64_t end) {
+// A few query tokens of one kv head: scores of all blocks of keys, softmax, weighted sum of values.
+// Each block is read twice for the whole tile. What a query gets depends on its position and the
+// cache alone.
+inline void attention_of_tile(const AttentionArgs& args, int64_t kv_head, int64_t begin,
+                              int64_t end) {
   const KvView& kv = args.kv;
   const int64_t d = kv.head_dim, group = args.heads / kv.kv_heads;
-  const auto first_key = [&](int64_t keys) { return args.window > 0 && keys > args.window ? keys - args.window : 0; };
-  const int64_t base = first_key(args.start + begin + 1) / kKvBlock * kKvBlock, last = args.start + end;
+  const auto first_key = [&](int64_t keys) {
+    return args.window > 0 && keys > args.window ? keys - args.window : 0;
+  };
+  const int64_t base = first_key(args.start + begin + 1) / kKvBlock * kKvBlock,
+                last = args.start + end;
   const int64_t stride = (last - base + kKvBlock - 1) / kKvBlock * kKvBlock;
   constexpr int64_t kMaxRows = 64;
   QueryRow rows[kMaxRows];
@@ -437,7 +468,9 @@ inline void attention_of_tile(const AttentionArgs& args, int64_t kv_head, int64_
       }
     }
     for (int64_t at = base; at < last; at += kKvBlock) {
-      score_block(rows, n, load_block(kv, kv.k, kv.block(args.layer, at, kv_head), kKvBlock * d, buffer), at, base, args);
+      score_block(rows, n,
+                  load_block(kv, kv.k, kv.block(args.layer, at, kv_head), kKvBlock * d, buffer), at,
+                  base, args);
       scale_block(rows, n, block_scales(kv, kv.k_scale, args.layer, at, kv_head, scales), at, base);
     }
     for (int64_t r = 0; r < n; ++r) {
@@ -449,7 +482,9 @@ inline void attention_of_tile(const AttentionArgs& args, int64_t kv_head, int64_
     for (int64_t at = base; at < last; at += kKvBlock) {
       const int64_t held = last - at < kKvBlock ? last - at : kKvBlock;
       scale_block(rows, n, block_scales(kv, kv.v_scale, args.layer, at, kv_head, scales), at, base);
-      value_block(rows, n, load_block(kv, kv.v, kv.block(args.layer, at, kv_head), held * d, buffer), at, base, d);
+      value_block(rows, n,
+                  load_block(kv, kv.v, kv.block(args.layer, at, kv_head), held * d, buffer), at,
+                  base, d);
     }
   }
 }
@@ -467,8 +502,8 @@ void attention(const AttentionArgs& args, int worker, int n_workers) {
 }  // namespace
 
 extern const CpuOps table;
-const CpuOps table{PLUQ_OPS_NAME, &rms_norm,      &add,      &add_scaled, &scale,   &softcap,
-                    &silu_mul,     &gelu_tanh_mul, &gelu_mul, &rope,       &store_kv, &attention};
+const CpuOps table{PLUQ_OPS_NAME, &rms_norm,      &add,      &add_scaled, &scale,    &softcap,
+                   &silu_mul,     &gelu_tanh_mul, &gelu_mul, &rope,       &store_kv, &attention};
 
 }  // namespace PLUQ_OPS_NAMESPACE
 }  // namespace pluq

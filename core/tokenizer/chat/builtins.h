@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Filters, tests, methods and functions of chat templates. They throw std::invalid_argument with a sentence.
+// Filters, tests, methods and functions of chat templates. They throw std::invalid_argument with a
+// sentence.
 #pragma once
 
 #include <ctime>
@@ -36,7 +37,8 @@ struct Raised {
 Value apply_filter(std::string_view name, const Value& input, const Args& args, Arena& arena);
 bool apply_test(std::string_view name, const Value& input, const Args& args, Arena& arena);
 
-// `object.name`: a method, an entry or an attribute; undefined when there is none. Throws for undefined objects.
+// `object.name`: a method, an entry or an attribute; undefined when there is none. Throws for
+// undefined objects.
 Value get_attribute(const Value& object, std::string_view name, Arena& arena);
 // `object[index]`.
 Value get_item(const Value& object, const Value& index, Arena& arena);

@@ -19,9 +19,11 @@ constexpr size_t kMaxTemplate = size_t{1} << 20;
 
 ChatTemplate::~ChatTemplate() = default;
 
-std::shared_ptr<const ChatTemplate> ChatTemplate::parse(std::string_view source, std::string where, const chat::Limits& limits) {
+std::shared_ptr<const ChatTemplate> ChatTemplate::parse(std::string_view source, std::string where,
+                                                        const chat::Limits& limits) {
   if (source.size() > kMaxTemplate) {
-    fail_input("{}: the chat template has {} bytes, at most {} are accepted", where, source.size(), kMaxTemplate);
+    fail_input("{}: the chat template has {} bytes, at most {} are accepted", where, source.size(),
+               kMaxTemplate);
   }
   std::shared_ptr<ChatTemplate> made(new ChatTemplate());
   try {
@@ -39,10 +41,12 @@ std::string ChatTemplate::render(const boost::json::object& variables, std::time
   chat::Interpreter interpreter(arena, now);
   try {
     chat::Scope* globals = arena.scope(nullptr);
-    for (const auto& [name, value] : variables) globals->names.emplace_back(std::string(name), chat::from_json(value, arena));
+    for (const auto& [name, value] : variables)
+      globals->names.emplace_back(std::string(name), chat::from_json(value, arena));
     return interpreter.run(*body_, arena.scope(globals));
   } catch (const chat::Raised& e) {
-    fail_input("{}: line {}: the template refuses the conversation: {}", where_, interpreter.line(), printable(e.message, 400));
+    fail_input("{}: line {}: the template refuses the conversation: {}", where_, interpreter.line(),
+               printable(e.message, 400));
   } catch (const std::invalid_argument& e) {
     fail_input("{}: line {}: {}", where_, interpreter.line(), e.what());
   } catch (const std::length_error& e) {
@@ -66,7 +70,8 @@ std::string pick_chat_template(const boost::json::value& value, std::string_view
     names += (names.empty() ? "" : ", ") + printable(std::string_view(name->get_string()), 40);
     if (name->get_string() == "default" || list.size() == 1) chosen = text->get_string();
   }
-  if (chosen.empty() && !list.empty()) fail_input("{}: no template is called 'default'; there are {}", where, names);
+  if (chosen.empty() && !list.empty())
+    fail_input("{}: no template is called 'default'; there are {}", where, names);
   return chosen;
 }
 

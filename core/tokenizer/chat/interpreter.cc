@@ -34,7 +34,8 @@ class Interpreter::Deeper {
     i->line_ = line;
     i->arena_.step();
     if (i->depth_ >= i->arena_.limits().depth) {
-      throw std::length_error(fmt::format("the template nests more than {} evaluations", i->arena_.limits().depth));
+      throw std::length_error(
+          fmt::format("the template nests more than {} evaluations", i->arena_.limits().depth));
     }
     ++i->depth_;
   }
@@ -63,16 +64,34 @@ void Interpreter::write(std::string* out, std::string_view text) const {
 Interpreter::Flow Interpreter::exec(const Node& n, std::string* out) {
   const Deeper deeper(this, n.line);
   switch (n.op) {
-    case Op::kText: write(out, n.text); break;
-    case Op::kPrint: write(out, to_text(eval(*n.kids[0]), arena_)); break;
-    case Op::kBody: return exec_body(n, out);
-    case Op::kScope: write(out, in_scope(*n.kids[0], arena_.scope(scope_))); break;
-    case Op::kIf: return exec_if(n, out);
-    case Op::kFor: exec_for(n, eval(*n.kids[1]), scope_, 0, out); break;
-    case Op::kSet: assign(*n.kids[0], eval(*n.kids[1])); break;
-    case Op::kSetBlock: exec_set_block(n); break;
-    case Op::kMacro: define_macro(n); break;
-    case Op::kCallBlock: exec_call_block(n, out); break;
+    case Op::kText:
+      write(out, n.text);
+      break;
+    case Op::kPrint:
+      write(out, to_text(eval(*n.kids[0]), arena_));
+      break;
+    case Op::kBody:
+      return exec_body(n, out);
+    case Op::kScope:
+      write(out, in_scope(*n.kids[0], arena_.scope(scope_)));
+      break;
+    case Op::kIf:
+      return exec_if(n, out);
+    case Op::kFor:
+      exec_for(n, eval(*n.kids[1]), scope_, 0, out);
+      break;
+    case Op::kSet:
+      assign(*n.kids[0], eval(*n.kids[1]));
+      break;
+    case Op::kSetBlock:
+      exec_set_block(n);
+      break;
+    case Op::kMacro:
+      define_macro(n);
+      break;
+    case Op::kCallBlock:
+      exec_call_block(n, out);
+      break;
     case Op::kFilterBlock: {
       Value text = arena_.string(in_scope(*n.kids[1], arena_.scope(scope_)));
       std::swap(input_, text);
@@ -81,10 +100,15 @@ Interpreter::Flow Interpreter::exec(const Node& n, std::string* out) {
       write(out, to_text(filtered, arena_));
       break;
     }
-    case Op::kWith: exec_with(n, out); break;
-    case Op::kBreak: return Flow::kBreak;
-    case Op::kContinue: return Flow::kContinue;
-    default: throw std::invalid_argument("an expression where a statement is expected");
+    case Op::kWith:
+      exec_with(n, out);
+      break;
+    case Op::kBreak:
+      return Flow::kBreak;
+    case Op::kContinue:
+      return Flow::kContinue;
+    default:
+      throw std::invalid_argument("an expression where a statement is expected");
   }
   return Flow::kNormal;
 }
@@ -113,7 +137,8 @@ std::string Interpreter::in_scope(const Node& body, Scope* scope) {
   return out;
 }
 
-void Interpreter::exec_for(const Node& n, const Value& items, Scope* around, int64_t depth, std::string* out) {
+void Interpreter::exec_for(const Node& n, const Value& items, Scope* around, int64_t depth,
+                           std::string* out) {
   const Deeper deeper(this, n.line);
   Scope* const outer = scope_;
   Loop* loop = arena_.loop();
@@ -141,7 +166,8 @@ void Interpreter::exec_for(const Node& n, const Value& items, Scope* around, int
     if (exec(*n.kids[3], out) == Flow::kBreak) break;
   }
   scope_ = outer;
-  if (loop->items->items.empty() && n.kids[4] != nullptr) write(out, in_scope(*n.kids[4], arena_.scope(around)));
+  if (loop->items->items.empty() && n.kids[4] != nullptr)
+    write(out, in_scope(*n.kids[4], arena_.scope(around)));
 }
 
 void Interpreter::exec_set_block(const Node& n) {
@@ -202,13 +228,16 @@ void Interpreter::assign(const Node& target, const Value& value) {
   if (target.op == Op::kAttr) {
     const Value object = eval(*target.kids[0]);
     if (object.kind != Kind::kNamespace) {
-      throw std::invalid_argument(fmt::format("'{}.{}' cannot be set: {} is not a namespace", target.kids[0]->text, target.text, type_name(object)));
+      throw std::invalid_argument(fmt::format("'{}.{}' cannot be set: {} is not a namespace",
+                                              target.kids[0]->text, target.text,
+                                              type_name(object)));
     }
     return arena_.put(object.dict, target.text, value);
   }
   const std::vector<Value> parts = elements(value, arena_);
   if (parts.size() != target.kids.size()) {
-    throw std::invalid_argument(fmt::format("{} values for {} names", parts.size(), target.kids.size()));
+    throw std::invalid_argument(
+        fmt::format("{} values for {} names", parts.size(), target.kids.size()));
   }
   for (size_t i = 0; i < parts.size(); ++i) assign(*target.kids[i], parts[i]);
 }
@@ -218,24 +247,38 @@ void Interpreter::assign(const Node& target, const Value& value) {
 Value Interpreter::eval(const Node& n) {
   const Deeper deeper(this, n.line);
   switch (n.op) {
-    case Op::kConst: return n.value;
-    case Op::kString: return arena_.string(n.text);
-    case Op::kName: return eval_name(n);
-    case Op::kList: return eval_list(n, false);
-    case Op::kTuple: return eval_list(n, true);
-    case Op::kDict: return eval_dict(n);
-    case Op::kAttr: return get_attribute(eval(*n.kids[0]), n.text, arena_);
+    case Op::kConst:
+      return n.value;
+    case Op::kString:
+      return arena_.string(n.text);
+    case Op::kName:
+      return eval_name(n);
+    case Op::kList:
+      return eval_list(n, false);
+    case Op::kTuple:
+      return eval_list(n, true);
+    case Op::kDict:
+      return eval_dict(n);
+    case Op::kAttr:
+      return get_attribute(eval(*n.kids[0]), n.text, arena_);
     case Op::kItem: {
       const Value object = eval(*n.kids[0]);
       return get_item(object, eval(*n.kids[1]), arena_);
     }
-    case Op::kSlice: return eval_slice(n);
-    case Op::kCall: return eval_call(n);
-    case Op::kFilter: return eval_filter(n);
-    case Op::kTest: return eval_test(n);
-    case Op::kNegate: return negate(eval(*n.kids[0]));
-    case Op::kPlus: return apply_operator("+", integer(0), eval(*n.kids[0]), arena_);
-    case Op::kNot: return boolean(!truth(eval(*n.kids[0])));
+    case Op::kSlice:
+      return eval_slice(n);
+    case Op::kCall:
+      return eval_call(n);
+    case Op::kFilter:
+      return eval_filter(n);
+    case Op::kTest:
+      return eval_test(n);
+    case Op::kNegate:
+      return negate(eval(*n.kids[0]));
+    case Op::kPlus:
+      return apply_operator("+", integer(0), eval(*n.kids[0]), arena_);
+    case Op::kNot:
+      return boolean(!truth(eval(*n.kids[0])));
     case Op::kAnd: {
       Value v = eval(*n.kids[0]);
       return truth(v) ? eval(*n.kids[1]) : v;
@@ -244,13 +287,17 @@ Value Interpreter::eval(const Node& n) {
       Value v = eval(*n.kids[0]);
       return truth(v) ? v : eval(*n.kids[1]);
     }
-    case Op::kBinary: return eval_binary(n);
-    case Op::kCompare: return eval_compare(n);
+    case Op::kBinary:
+      return eval_binary(n);
+    case Op::kCompare:
+      return eval_compare(n);
     case Op::kChoose:
       if (truth(eval(*n.kids[1]))) return eval(*n.kids[0]);
       return n.kids[2] != nullptr ? eval(*n.kids[2]) : undefined("the inline if has no else");
-    case Op::kInput: return input_;
-    default: throw std::invalid_argument("a statement where an expression is expected");
+    case Op::kInput:
+      return input_;
+    default:
+      throw std::invalid_argument("a statement where an expression is expected");
   }
 }
 
@@ -279,7 +326,9 @@ Value Interpreter::eval_dict(const Node& n) {
   Dict* dict = arena_.dict();
   for (size_t i = 0; i < n.kids.size(); i += 2) {
     const Value key = eval(*n.kids[i]);
-    if (!key.is_string()) throw std::invalid_argument(fmt::format("the key of a mapping is {}, expected a string", type_name(key)));
+    if (!key.is_string())
+      throw std::invalid_argument(
+          fmt::format("the key of a mapping is {}, expected a string", type_name(key)));
     arena_.put(dict, key.str(), eval(*n.kids[i + 1]));
   }
   return dict_of(dict);
@@ -320,8 +369,10 @@ Args Interpreter::arguments(const Node& n, std::string_view callee) {
   args.callee = callee;
   for (size_t i = 0; i < n.names.size(); ++i) {
     Value v = eval(*n.kids[i + 1]);
-    if (n.names[i].empty()) args.positional.push_back(std::move(v));
-    else args.named.emplace_back(n.names[i], std::move(v));
+    if (n.names[i].empty())
+      args.positional.push_back(std::move(v));
+    else
+      args.named.emplace_back(n.names[i], std::move(v));
   }
   line_ = n.line;
   return args;
@@ -334,17 +385,22 @@ Value Interpreter::eval_call(const Node& n) {
 }
 
 Value Interpreter::call(const Value& callee, const Args& args, const Value* caller) {
-  if (callee.is_undefined()) throw std::invalid_argument(fmt::format("{}, so it cannot be called", callee.str()));
+  if (callee.is_undefined())
+    throw std::invalid_argument(fmt::format("{}, so it cannot be called", callee.str()));
   if (callee.kind == Kind::kLoop && callee.loop->node != nullptr) {
     args.at_most(1);
     std::string out;
-    exec_for(*callee.loop->node, args.need(0, "iterable"), callee.loop->scope, callee.loop->depth + 1, &out);
+    exec_for(*callee.loop->node, args.need(0, "iterable"), callee.loop->scope,
+             callee.loop->depth + 1, &out);
     return arena_.string(std::move(out));
   }
-  if (callee.kind != Kind::kFunction) throw std::invalid_argument(fmt::format("{} cannot be called", type_name(callee)));
+  if (callee.kind != Kind::kFunction)
+    throw std::invalid_argument(fmt::format("{} cannot be called", type_name(callee)));
   const Function& f = *callee.function;
   if (f.macro != nullptr) return call_macro(f, args, caller);
-  if (caller != nullptr) throw std::invalid_argument(fmt::format("'{}' is not a macro, so a call block cannot call it", f.name));
+  if (caller != nullptr)
+    throw std::invalid_argument(
+        fmt::format("'{}' is not a macro, so a call block cannot call it", f.name));
   return f.method ? call_method(f, args, arena_) : call_global(f.name, args, now_, arena_);
 }
 
@@ -352,9 +408,12 @@ Value Interpreter::call_macro(const Function& f, const Args& args, const Value* 
   const Node& macro = *f.macro;
   args.at_most(macro.names.size());
   for (const auto& [name, value] : args.named) {
-    const size_t at = static_cast<size_t>(std::find(macro.names.begin(), macro.names.end(), name) - macro.names.begin());
+    const size_t at = static_cast<size_t>(std::find(macro.names.begin(), macro.names.end(), name) -
+                                          macro.names.begin());
     if (at >= macro.names.size() || at < args.positional.size()) {
-      throw std::invalid_argument(fmt::format("the macro '{}' {} '{}'", f.name, at < args.positional.size() ? "gets twice" : "has no parameter", printable(name, 40)));
+      throw std::invalid_argument(fmt::format(
+          "the macro '{}' {} '{}'", f.name,
+          at < args.positional.size() ? "gets twice" : "has no parameter", printable(name, 40)));
     }
   }
   Scope* inner = arena_.scope(f.scope);
@@ -362,9 +421,13 @@ Value Interpreter::call_macro(const Function& f, const Args& args, const Value* 
   Scope* const outer = std::exchange(scope_, inner);
   for (size_t i = 0; i < macro.names.size(); ++i) {
     const Value* given = args.find(i, macro.names[i]);
-    if (given != nullptr) assign_name(inner, macro.names[i], *given);
-    else if (macro.kids[i + 1] != nullptr) assign_name(inner, macro.names[i], eval(*macro.kids[i + 1]));
-    else assign_name(inner, macro.names[i], undefined(fmt::format("the parameter '{}' is not given", macro.names[i])));
+    if (given != nullptr)
+      assign_name(inner, macro.names[i], *given);
+    else if (macro.kids[i + 1] != nullptr)
+      assign_name(inner, macro.names[i], eval(*macro.kids[i + 1]));
+    else
+      assign_name(inner, macro.names[i],
+                  undefined(fmt::format("the parameter '{}' is not given", macro.names[i])));
   }
   scope_ = outer;
   return arena_.string(in_scope(*macro.kids[0], inner));

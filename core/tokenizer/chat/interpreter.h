@@ -14,8 +14,8 @@ class Interpreter {
  public:
   Interpreter(Arena& arena, std::time_t now) : arena_(arena), now_(now) {}
 
-  // The text that `body` makes with the names of `variables`. Throws std::invalid_argument, std::length_error or Raised;
-  // line() is then where.
+  // The text that `body` makes with the names of `variables`. Throws std::invalid_argument,
+  // std::length_error or Raised; line() is then where.
   std::string run(const Node& body, Scope* variables);
   int line() const { return line_; }
 

@@ -12,8 +12,9 @@
 namespace pluq::chat {
 namespace {
 
-constexpr std::string_view kOperators[] = {"**", "//", "==", "!=", "<=", ">=", "+", "-", "*", "/", "%", "~", "<", ">",
-                                           "=",  "(",  ")",  "[",  "]",  "{",  "}", "|", ".", ",", ":", ";"};
+constexpr std::string_view kOperators[] = {"**", "//", "==", "!=", "<=", ">=", "+", "-", "*",
+                                           "/",  "%",  "~",  "<",  ">",  "=",  "(", ")", "[",
+                                           "]",  "{",  "}",  "|",  ".",  ",",  ":", ";"};
 
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 bool starts_name(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; }
@@ -28,7 +29,8 @@ std::string with_plain_newlines(std::string_view source) {
       out += source[i];
     }
   }
-  if (!out.empty() && out.back() == '\n') out.pop_back();  // one newline at the end of a file is not part of it
+  if (!out.empty() && out.back() == '\n')
+    out.pop_back();  // one newline at the end of a file is not part of it
   return out;
 }
 
@@ -44,9 +46,12 @@ class Lexer {
       const char kind = s_[at_ + 1];
       at_ += 2;
       if (at_ < s_.size() && (s_[at_] == '-' || s_[at_] == '+')) ++at_;
-      if (kind == '#') comment();
-      else if (kind == '%' && raw()) continue;
-      else tag_body(kind == '%');
+      if (kind == '#')
+        comment();
+      else if (kind == '%' && raw())
+        continue;
+      else
+        tag_body(kind == '%');
     }
     out_.push_back({TokenKind::kEnd, "", line_});
     return std::move(out_);
@@ -66,7 +71,8 @@ class Lexer {
   void text(size_t tag) {
     std::string_view part = s_.substr(at_, tag == std::string_view::npos ? tag : tag - at_);
     const std::string_view whole = part;
-    if (tag != std::string_view::npos) part = before_tag(part, s_[tag + 1], tag + 2 < s_.size() ? s_[tag + 2] : ' ');
+    if (tag != std::string_view::npos)
+      part = before_tag(part, s_[tag + 1], tag + 2 < s_.size() ? s_[tag + 2] : ' ');
     if (!part.empty()) out_.push_back({TokenKind::kText, std::string(part), line_});
     advance(whole.size());
   }
@@ -81,7 +87,8 @@ class Lexer {
   }
 
   void advance(size_t n) {
-    line_ += static_cast<int>(std::count(s_.begin() + static_cast<ptrdiff_t>(at_), s_.begin() + static_cast<ptrdiff_t>(at_ + n), '\n'));
+    line_ += static_cast<int>(std::count(s_.begin() + static_cast<ptrdiff_t>(at_),
+                                         s_.begin() + static_cast<ptrdiff_t>(at_ + n), '\n'));
     at_ += n;
   }
 
@@ -150,7 +157,9 @@ class Lexer {
     const std::string_view close = block ? "%}" : "}}";
     std::vector<char> open;  // brackets, so that }} may end two mappings
     for (;;) {
-      while (at_ < s_.size() && std::string_view(" \t\n\v\f").find(s_[at_]) != std::string_view::npos) advance(1);
+      while (at_ < s_.size() &&
+             std::string_view(" \t\n\v\f").find(s_[at_]) != std::string_view::npos)
+        advance(1);
       if (at_ >= s_.size()) fail(fmt::format("a tag has no '{}'", close));
       const char c = s_[at_];
       const bool sign = (c == '-' || c == '+') && s_.substr(at_ + 1, 2) == close;
@@ -176,7 +185,8 @@ class Lexer {
       if (c == '(' || c == '[' || c == '{') open->push_back(c == '(' ? ')' : c == '[' ? ']' : '}');
       if (c == ')' || c == ']' || c == '}') {
         if (open->empty() || open->back() != c) {
-          fail(open->empty() ? fmt::format("unexpected '{}'", c) : fmt::format("unexpected '{}', expected '{}'", c, open->back()));
+          fail(open->empty() ? fmt::format("unexpected '{}'", c)
+                             : fmt::format("unexpected '{}', expected '{}'", c, open->back()));
         }
         open->pop_back();
       }
@@ -207,7 +217,8 @@ class Lexer {
       digits += '.', ++n;
       run();
     }
-    if ((at(n) == 'e' || at(n) == 'E') && (is_digit(at(n + 1)) || ((at(n + 1) == '-' || at(n + 1) == '+') && is_digit(at(n + 2))))) {
+    if ((at(n) == 'e' || at(n) == 'E') &&
+        (is_digit(at(n + 1)) || ((at(n + 1) == '-' || at(n + 1) == '+') && is_digit(at(n + 2))))) {
       real = true;
       digits += 'e', ++n;
       if (!is_digit(at(n))) digits += at(n), ++n;
@@ -243,11 +254,13 @@ class Lexer {
       *out += to[known];
     } else if (digits > 0) {
       const std::string hex(s_.substr(at_ + 2, digits));
-      if (hex.size() < digits || hex.find_first_not_of("0123456789abcdefABCDEF") != std::string::npos) {
+      if (hex.size() < digits ||
+          hex.find_first_not_of("0123456789abcdefABCDEF") != std::string::npos) {
         fail(fmt::format("\\{} needs {} hexadecimal digits", c, digits));
       }
       const unsigned long code = std::stoul(hex, nullptr, 16);
-      if (code > 0x10FFFF || (code >= 0xD800 && code < 0xE000)) fail(fmt::format("\\{}{} is not a character", c, hex));
+      if (code > 0x10FFFF || (code >= 0xD800 && code < 0xE000))
+        fail(fmt::format("\\{}{} is not a character", c, hex));
       append_utf8(*out, static_cast<char32_t>(code));
     } else if (c != '\n') {  // a backslash before a newline joins lines
       *out += '\\';
@@ -266,6 +279,8 @@ class Lexer {
 
 }  // namespace
 
-std::vector<Token> tokenize_template(std::string_view source) { return Lexer(with_plain_newlines(source)).run(); }
+std::vector<Token> tokenize_template(std::string_view source) {
+  return Lexer(with_plain_newlines(source)).run();
+}
 
 }  // namespace pluq::chat

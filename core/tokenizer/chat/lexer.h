@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Cuts a chat template into text and the tokens of its tags, with trim_blocks and lstrip_blocks as transformers sets them.
+// Cuts a chat template into text and the tokens of its tags, with trim_blocks and lstrip_blocks as
+// transformers sets them.
 #pragma once
 
 #include <string>
@@ -9,10 +10,16 @@
 namespace pluq::chat {
 
 enum class TokenKind {
-  kText,                   // between tags
-  kBlockBegin, kBlockEnd,  // {% %}
-  kPrintBegin, kPrintEnd,  // {{ }}
-  kName, kString, kInteger, kFloat, kOperator,
+  kText,  // between tags
+  kBlockBegin,
+  kBlockEnd,  // {% %}
+  kPrintBegin,
+  kPrintEnd,  // {{ }}
+  kName,
+  kString,
+  kInteger,
+  kFloat,
+  kOperator,
   kEnd
 };
 

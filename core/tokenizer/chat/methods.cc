@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Attributes, items and methods of the values of chat templates. Only data and the methods listed here can be reached.
+// Attributes, items and methods of the values of chat templates. Only data and the methods listed
+// here can be reached.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -23,7 +24,8 @@ struct NamedMethod {
 // The characters that strip removes: null for white space.
 Value stripped(const Value& self, const Args& args, Arena& arena, bool left, bool right) {
   const Value* chars = args.find(0, "chars");
-  if (chars == nullptr || chars->is_none()) return arena.string(std::string(strip(self.str(), nullptr, left, right)));
+  if (chars == nullptr || chars->is_none())
+    return arena.string(std::string(strip(self.str(), nullptr, left, right)));
   const std::string set = args.text(0, "chars", "");
   return arena.string(std::string(strip(self.str(), &set, left, right)));
 }
@@ -39,7 +41,8 @@ Value split_method(const Value& self, const Args& args, Arena& arena, bool from_
   const Value* separator = args.find(0, "sep");
   const int64_t most = args.integer(1, "maxsplit", -1);
   arena.step(static_cast<int64_t>(self.str().size() / 16));
-  if (separator == nullptr || separator->is_none()) return texts(split(self.str(), nullptr, most, from_right), arena);
+  if (separator == nullptr || separator->is_none())
+    return texts(split(self.str(), nullptr, most, from_right), arena);
   const std::string by = args.text(0, "sep", "");
   return texts(split(self.str(), &by, most, from_right), arena);
 }
@@ -47,17 +50,21 @@ Value split_method(const Value& self, const Args& args, Arena& arena, bool from_
 Value affix(const Value& self, const Args& args, bool front) {
   const Value& given = args.need(0, "prefix");
   const auto has = [&](const Value& v) {
-    if (!v.is_string()) throw std::invalid_argument(fmt::format("{} is given {}, expected a string", args.callee, type_name(v)));
+    if (!v.is_string())
+      throw std::invalid_argument(
+          fmt::format("{} is given {}, expected a string", args.callee, type_name(v)));
     return front ? self.str().starts_with(v.str()) : self.str().ends_with(v.str());
   };
-  if (given.is_list()) return boolean(std::any_of(given.list->items.begin(), given.list->items.end(), has));
+  if (given.is_list())
+    return boolean(std::any_of(given.list->items.begin(), given.list->items.end(), has));
   return boolean(has(given));
 }
 
 Value position(const Value& self, const Args& args, bool from_right) {
   const std::string what = args.text(0, "sub", "");
   const size_t at = from_right ? self.str().rfind(what) : self.str().find(what);
-  return integer(at == std::string::npos ? -1 : text_length(std::string_view(self.str()).substr(0, at)));
+  return integer(at == std::string::npos ? -1
+                                         : text_length(std::string_view(self.str()).substr(0, at)));
 }
 
 template <bool (*kIs)(char32_t)>
@@ -75,7 +82,8 @@ Value join_method(const Value& self, const Args& args, Arena& arena) {
   std::string out;
   bool first = true;
   for (const Value& v : elements(args.need(0, "iterable"), arena)) {
-    if (!v.is_string()) throw std::invalid_argument(fmt::format("join is given {}, expected strings", type_name(v)));
+    if (!v.is_string())
+      throw std::invalid_argument(fmt::format("join is given {}, expected strings", type_name(v)));
     if (!first) out += self.str();
     first = false;
     out += v.str();
@@ -100,41 +108,59 @@ Value remove_affix(const Value& self, const Args& args, Arena& arena, bool front
 }
 
 constexpr NamedMethod kStringMethods[] = {
-    {"capitalize", [](const Value& self, const Args&, Arena& arena) { return arena.string(capitalize(self.str())); }},
+    {"capitalize", [](const Value& self, const Args&,
+                      Arena& arena) { return arena.string(capitalize(self.str())); }},
     {"count", count_method},
-    {"endswith", [](const Value& self, const Args& args, Arena&) { return affix(self, args, false); }},
-    {"find", [](const Value& self, const Args& args, Arena&) { return position(self, args, false); }},
+    {"endswith",
+     [](const Value& self, const Args& args, Arena&) { return affix(self, args, false); }},
+    {"find",
+     [](const Value& self, const Args& args, Arena&) { return position(self, args, false); }},
     {"isalnum", all_are<is_letter_or_digit>},
     {"isalpha", all_are<is_letter>},
     {"isdigit", all_are<is_digit>},
     {"isspace", all_are<is_space>},
     {"join", join_method},
-    {"lower", [](const Value& self, const Args&, Arena& arena) { return arena.string(lower(self.str())); }},
-    {"lstrip", [](const Value& self, const Args& args, Arena& arena) { return stripped(self, args, arena, true, false); }},
-    {"removeprefix", [](const Value& self, const Args& args, Arena& arena) { return remove_affix(self, args, arena, true); }},
-    {"removesuffix", [](const Value& self, const Args& args, Arena& arena) { return remove_affix(self, args, arena, false); }},
+    {"lower",
+     [](const Value& self, const Args&, Arena& arena) { return arena.string(lower(self.str())); }},
+    {"lstrip", [](const Value& self, const Args& args,
+                  Arena& arena) { return stripped(self, args, arena, true, false); }},
+    {"removeprefix", [](const Value& self, const Args& args,
+                        Arena& arena) { return remove_affix(self, args, arena, true); }},
+    {"removesuffix", [](const Value& self, const Args& args,
+                        Arena& arena) { return remove_affix(self, args, arena, false); }},
     {"replace",
      [](const Value& self, const Args& args, Arena& arena) {
        args.need(0, "old"), args.need(1, "new");
-       return arena.string(replace(self.str(), args.text(0, "old", ""), args.text(1, "new", ""), args.integer(2, "count", -1),
-                                   arena.limits().string_bytes));
+       return arena.string(replace(self.str(), args.text(0, "old", ""), args.text(1, "new", ""),
+                                   args.integer(2, "count", -1), arena.limits().string_bytes));
      }},
-    {"rfind", [](const Value& self, const Args& args, Arena&) { return position(self, args, true); }},
-    {"rsplit", [](const Value& self, const Args& args, Arena& arena) { return split_method(self, args, arena, true); }},
-    {"rstrip", [](const Value& self, const Args& args, Arena& arena) { return stripped(self, args, arena, false, true); }},
-    {"split", [](const Value& self, const Args& args, Arena& arena) { return split_method(self, args, arena, false); }},
-    {"splitlines", [](const Value& self, const Args&, Arena& arena) { return texts(split_lines(self.str()), arena); }},
-    {"startswith", [](const Value& self, const Args& args, Arena&) { return affix(self, args, true); }},
-    {"strip", [](const Value& self, const Args& args, Arena& arena) { return stripped(self, args, arena, true, true); }},
-    {"title", [](const Value& self, const Args&, Arena& arena) { return arena.string(title(self.str())); }},
-    {"upper", [](const Value& self, const Args&, Arena& arena) { return arena.string(upper(self.str())); }},
+    {"rfind",
+     [](const Value& self, const Args& args, Arena&) { return position(self, args, true); }},
+    {"rsplit", [](const Value& self, const Args& args,
+                  Arena& arena) { return split_method(self, args, arena, true); }},
+    {"rstrip", [](const Value& self, const Args& args,
+                  Arena& arena) { return stripped(self, args, arena, false, true); }},
+    {"split", [](const Value& self, const Args& args,
+                 Arena& arena) { return split_method(self, args, arena, false); }},
+    {"splitlines", [](const Value& self, const Args&,
+                      Arena& arena) { return texts(split_lines(self.str()), arena); }},
+    {"startswith",
+     [](const Value& self, const Args& args, Arena&) { return affix(self, args, true); }},
+    {"strip", [](const Value& self, const Args& args,
+                 Arena& arena) { return stripped(self, args, arena, true, true); }},
+    {"title",
+     [](const Value& self, const Args&, Arena& arena) { return arena.string(title(self.str())); }},
+    {"upper",
+     [](const Value& self, const Args&, Arena& arena) { return arena.string(upper(self.str())); }},
 };
 
 Value entries(const Value& self, Arena& arena, bool keys, bool values) {
   List* list = arena.list(self.dict->items.size());
   for (const auto& [key, value] : self.dict->items) {
-    if (keys && values) list->items.push_back(arena.list_value({arena.string(key), value}, true));
-    else list->items.push_back(keys ? arena.string(key) : value);
+    if (keys && values)
+      list->items.push_back(arena.list_value({arena.string(key), value}, true));
+    else
+      list->items.push_back(keys ? arena.string(key) : value);
   }
   return list_of(list);
 }
@@ -148,9 +174,12 @@ constexpr NamedMethod kDictMethods[] = {
        const Value* otherwise = args.find(1, "default");
        return found != nullptr ? *found : otherwise != nullptr ? *otherwise : none();
      }},
-    {"items", [](const Value& self, const Args&, Arena& arena) { return entries(self, arena, true, true); }},
-    {"keys", [](const Value& self, const Args&, Arena& arena) { return entries(self, arena, true, false); }},
-    {"values", [](const Value& self, const Args&, Arena& arena) { return entries(self, arena, false, true); }},
+    {"items",
+     [](const Value& self, const Args&, Arena& arena) { return entries(self, arena, true, true); }},
+    {"keys", [](const Value& self, const Args&,
+                Arena& arena) { return entries(self, arena, true, false); }},
+    {"values", [](const Value& self, const Args&,
+                  Arena& arena) { return entries(self, arena, false, true); }},
 };
 
 constexpr NamedMethod kListMethods[] = {
@@ -163,13 +192,15 @@ constexpr NamedMethod kListMethods[] = {
     {"count",
      [](const Value& self, const Args& args, Arena& arena) {
        const Value& what = args.need(0, "value");
-       return integer(std::count_if(self.list->items.begin(), self.list->items.end(), [&](const Value& v) { return equal(v, what, arena); }));
+       return integer(std::count_if(self.list->items.begin(), self.list->items.end(),
+                                    [&](const Value& v) { return equal(v, what, arena); }));
      }},
     {"index",
      [](const Value& self, const Args& args, Arena& arena) {
        const Value& what = args.need(0, "value");
        const auto& items = self.list->items;
-       const auto it = std::find_if(items.begin(), items.end(), [&](const Value& v) { return equal(v, what, arena); });
+       const auto it = std::find_if(items.begin(), items.end(),
+                                    [&](const Value& v) { return equal(v, what, arena); });
        if (it == items.end()) throw std::invalid_argument("index: the list has no such element");
        return integer(it - items.begin());
      }},
@@ -194,22 +225,29 @@ constexpr NamedMethod kLoopMethods[] = {
 
 template <class Table>
 Method find_method(const Table& table, std::string_view name) {
-  const auto it = std::find_if(std::begin(table), std::end(table), [&](const NamedMethod& m) { return m.name == name; });
+  const auto it = std::find_if(std::begin(table), std::end(table),
+                               [&](const NamedMethod& m) { return m.name == name; });
   return it == std::end(table) ? nullptr : it->call;
 }
 
 Method method_of(const Value& self, std::string_view name) {
   switch (self.kind) {
-    case Kind::kString: return find_method(kStringMethods, name);
-    case Kind::kDict: return find_method(kDictMethods, name);
-    case Kind::kList: return find_method(kListMethods, name);
-    case Kind::kLoop: return find_method(kLoopMethods, name);
-    default: return nullptr;
+    case Kind::kString:
+      return find_method(kStringMethods, name);
+    case Kind::kDict:
+      return find_method(kDictMethods, name);
+    case Kind::kList:
+      return find_method(kListMethods, name);
+    case Kind::kLoop:
+      return find_method(kLoopMethods, name);
+    default:
+      return nullptr;
   }
 }
 
 Value loop_attribute(const Loop& loop, std::string_view name) {
-  const auto index = static_cast<int64_t>(loop.index), count = static_cast<int64_t>(loop.items->items.size());
+  const auto index = static_cast<int64_t>(loop.index),
+             count = static_cast<int64_t>(loop.items->items.size());
   if (name == "index") return integer(index + 1);
   if (name == "index0") return integer(index);
   if (name == "first") return boolean(index == 0);
@@ -228,8 +266,11 @@ Value loop_attribute(const Loop& loop, std::string_view name) {
 
 Value get_attribute(const Value& object, std::string_view name, Arena& arena) {
   arena.step();
-  if (object.is_undefined()) throw std::invalid_argument(fmt::format("{}, so it has no '{}'", object.str(), printable(name, 40)));
-  if (object.kind == Kind::kLoop && method_of(object, name) == nullptr) return loop_attribute(*object.loop, name);
+  if (object.is_undefined())
+    throw std::invalid_argument(
+        fmt::format("{}, so it has no '{}'", object.str(), printable(name, 40)));
+  if (object.kind == Kind::kLoop && method_of(object, name) == nullptr)
+    return loop_attribute(*object.loop, name);
   if (method_of(object, name) != nullptr) {
     Function f;
     f.name = std::string(name);
@@ -246,7 +287,8 @@ Value get_attribute(const Value& object, std::string_view name, Arena& arena) {
 
 Value get_item(const Value& object, const Value& index, Arena& arena) {
   arena.step();
-  if (object.is_undefined()) throw std::invalid_argument(fmt::format("{}, so it has no elements", object.str()));
+  if (object.is_undefined())
+    throw std::invalid_argument(fmt::format("{}, so it has no elements", object.str()));
   if (index.is_string()) {
     if (object.is_dict()) {
       arena.step(static_cast<int64_t>(object.dict->items.size() / 8));
@@ -254,15 +296,18 @@ Value get_item(const Value& object, const Value& index, Arena& arena) {
     }
     return get_attribute(object, index.str(), arena);
   }
-  if ((object.is_list() || object.is_string()) && (index.kind == Kind::kInt || index.kind == Kind::kBool)) {
-    const int64_t count = object.is_list() ? static_cast<int64_t>(object.list->items.size()) : text_length(object.str());
+  if ((object.is_list() || object.is_string()) &&
+      (index.kind == Kind::kInt || index.kind == Kind::kBool)) {
+    const int64_t count = object.is_list() ? static_cast<int64_t>(object.list->items.size())
+                                           : text_length(object.str());
     const int64_t i = index.as_int() < 0 ? index.as_int() + count : index.as_int();
     if (i >= 0 && i < count) {
       if (object.is_list()) return object.list->items[static_cast<size_t>(i)];
       arena.step(static_cast<int64_t>(object.str().size() / 64));
       return arena.string(std::string(text_range(object.str(), i, i + 1)));
     }
-    return undefined(fmt::format("{} of {} elements has no element {}", type_name(object), count, index.as_int()));
+    return undefined(fmt::format("{} of {} elements has no element {}", type_name(object), count,
+                                 index.as_int()));
   }
   return undefined(fmt::format("{} has no element by {}", type_name(object), type_name(index)));
 }

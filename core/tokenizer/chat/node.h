@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The syntax tree of a chat template: one node type; what `kids`, `names` and `text` hold depends on `kind`.
+// The syntax tree of a chat template: one node type; what `kids`, `names` and `text` hold depends
+// on `kind`.
 #pragma once
 
 #include <memory>
@@ -34,18 +35,19 @@ enum class Op {
   kChoose,   // kids: value, condition, otherwise (may be null)
   kInput,    // the text of the enclosing block, first input of its filters
   // Statements.
-  kText,      // text
-  kPrint,     // kids: expression
-  kBody,      // kids: statements
-  kScope,     // kids: body; generation
-  kIf,        // kids: condition, body, condition, body ..., and a last body for else
-  kFor,       // kids: target, iterable, condition (may be null), body, else body (may be null); flag: recursive
-  kSet,       // kids: target, value
-  kSetBlock,  // kids: target, body, filters (may be null)
-  kMacro,     // kids: body, default of each parameter (may be null); names: parameters; text: name
-  kCallBlock, // kids: body, defaults as in kMacro, and last the call; names: parameters
-  kFilterBlock, // kids: filters, body
-  kWith,      // kids: body, target, value, target, value ...
+  kText,   // text
+  kPrint,  // kids: expression
+  kBody,   // kids: statements
+  kScope,  // kids: body; generation
+  kIf,     // kids: condition, body, condition, body ..., and a last body for else
+  kFor,    // kids: target, iterable, condition (may be null), body, else body (may be null); flag:
+           // recursive
+  kSet,    // kids: target, value
+  kSetBlock,   // kids: target, body, filters (may be null)
+  kMacro,      // kids: body, default of each parameter (may be null); names: parameters; text: name
+  kCallBlock,  // kids: body, defaults as in kMacro, and last the call; names: parameters
+  kFilterBlock,  // kids: filters, body
+  kWith,         // kids: body, target, value, target, value ...
   kBreak,
   kContinue,
 };

@@ -17,29 +17,35 @@ namespace {
   for (const Value* v : {&a, &b}) {
     if (v->is_undefined()) throw std::invalid_argument(v->str());
   }
-  throw std::invalid_argument(fmt::format("'{}' does not join {} and {}", op, type_name(a), type_name(b)));
+  throw std::invalid_argument(
+      fmt::format("'{}' does not join {} and {}", op, type_name(a), type_name(b)));
 }
 
 Value repeat(const Value& v, int64_t times, Arena& arena) {
   const auto n = static_cast<size_t>(std::clamp<int64_t>(times, 0, int64_t{1} << 40));
   if (v.is_string()) {
-    if (!v.str().empty()) arena.check_string(n > arena.limits().string_bytes ? n : n * v.str().size());
+    if (!v.str().empty())
+      arena.check_string(n > arena.limits().string_bytes ? n : n * v.str().size());
     std::string out;
     for (size_t i = 0; i < n && !v.str().empty(); ++i) out += v.str();
     return arena.string(std::move(out));
   }
   const size_t count = v.list->items.size();
-  List* list = arena.list(count == 0 ? 0 : std::min(n, (size_t{1} << 40) / count) * count, v.list->tuple);
-  for (size_t i = 0; i < n && count > 0; ++i) list->items.insert(list->items.end(), v.list->items.begin(), v.list->items.end());
+  List* list =
+      arena.list(count == 0 ? 0 : std::min(n, (size_t{1} << 40) / count) * count, v.list->tuple);
+  for (size_t i = 0; i < n && count > 0; ++i)
+    list->items.insert(list->items.end(), v.list->items.begin(), v.list->items.end());
   return list_of(list);
 }
 
 Value power(int64_t base, int64_t exponent) {
   if (exponent < 0) return real(std::pow(static_cast<double>(base), static_cast<double>(exponent)));
-  if (base == 0 || base == 1 || base == -1) return integer(base == -1 ? (exponent % 2 == 0 ? 1 : -1) : exponent == 0 ? 1 : base);
+  if (base == 0 || base == 1 || base == -1)
+    return integer(base == -1 ? (exponent % 2 == 0 ? 1 : -1) : exponent == 0 ? 1 : base);
   int64_t out = 1;
   for (int64_t i = 0; i < exponent; ++i) {
-    if (__builtin_mul_overflow(out, base, &out)) throw std::invalid_argument("'**' overflows an integer of 64 bits");
+    if (__builtin_mul_overflow(out, base, &out))
+      throw std::invalid_argument("'**' overflows an integer of 64 bits");
   }
   return integer(out);
 }
@@ -66,7 +72,8 @@ Value integers(std::string_view op, int64_t a, int64_t b) {
       out = op == "//" ? a / b - down : r + (down ? b : 0);
     }
   }
-  if (overflow) throw std::invalid_argument(fmt::format("'{}' overflows an integer of 64 bits", op));
+  if (overflow)
+    throw std::invalid_argument(fmt::format("'{}' overflows an integer of 64 bits", op));
   return integer(out);
 }
 
@@ -100,12 +107,14 @@ Value apply_operator(std::string_view op, const Value& a, const Value& b, Arena&
   }
   if (op == "+" && a.is_list() && b.is_list() && a.list->tuple == b.list->tuple) {
     List* list = arena.list(a.list->items.size() + b.list->items.size(), a.list->tuple);
-    for (const List* part : {a.list, b.list}) list->items.insert(list->items.end(), part->items.begin(), part->items.end());
+    for (const List* part : {a.list, b.list})
+      list->items.insert(list->items.end(), part->items.begin(), part->items.end());
     return list_of(list);
   }
   if (op == "*") {
     const Value &x = a.is_number() ? b : a, &n = a.is_number() ? a : b;
-    if ((x.is_string() || x.is_list()) && (n.kind == Kind::kInt || n.kind == Kind::kBool)) return repeat(x, n.as_int(), arena);
+    if ((x.is_string() || x.is_list()) && (n.kind == Kind::kInt || n.kind == Kind::kBool))
+      return repeat(x, n.as_int(), arena);
   }
   if (op == "%" && a.is_string()) {
     std::vector<Value> args{b};
@@ -122,10 +131,13 @@ Value negate(const Value& v) {
   return integer(-i);
 }
 
-Value slice(const Value& object, const Value* begin, const Value* end, const Value* step, Arena& arena) {
+Value slice(const Value& object, const Value* begin, const Value* end, const Value* step,
+            Arena& arena) {
   if (object.is_undefined()) throw std::invalid_argument(object.str());
-  if (!object.is_list() && !object.is_string()) throw std::invalid_argument(fmt::format("{} cannot be sliced", type_name(object)));
-  const int64_t count = object.is_list() ? static_cast<int64_t>(object.list->items.size()) : text_length(object.str());
+  if (!object.is_list() && !object.is_string())
+    throw std::invalid_argument(fmt::format("{} cannot be sliced", type_name(object)));
+  const int64_t count = object.is_list() ? static_cast<int64_t>(object.list->items.size())
+                                         : text_length(object.str());
   const auto given = [](const Value* v) { return v != nullptr && !v->is_none(); };
   const int64_t by = given(step) ? need_int(*step, "the step of a slice") : 1;
   if (by == 0) throw std::invalid_argument("the step of a slice is 0");
@@ -136,12 +148,14 @@ Value slice(const Value& object, const Value* begin, const Value* end, const Val
     return std::clamp(i < 0 ? i + count : i, low, high);
   };
   const int64_t from = place(begin, by > 0 ? low : high), to = place(end, by > 0 ? high : low);
-  if (object.is_string() && by == 1) return arena.string(std::string(text_range(object.str(), from, to)));
+  if (object.is_string() && by == 1)
+    return arena.string(std::string(text_range(object.str(), from, to)));
   const std::vector<Value> all = elements(object, arena);
   std::vector<Value> out;
   // The bounds are within the sequence, so a huge step is one step.
   const int64_t stride = std::clamp<int64_t>(by, -count - 1, count + 1);
-  for (int64_t i = from; by > 0 ? i < to : i > to; i += stride) out.push_back(all[static_cast<size_t>(i)]);
+  for (int64_t i = from; by > 0 ? i < to : i > to; i += stride)
+    out.push_back(all[static_cast<size_t>(i)]);
   if (object.is_list()) return arena.list_value(std::move(out), object.list->tuple);
   std::string text;
   for (const Value& v : out) text += v.str();

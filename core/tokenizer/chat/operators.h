@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Arithmetic and slices of chat templates, as Python computes them. They throw std::invalid_argument with a sentence.
+// Arithmetic and slices of chat templates, as Python computes them. They throw
+// std::invalid_argument with a sentence.
 #pragma once
 
 #include <string_view>
@@ -12,6 +13,7 @@ namespace pluq::chat {
 Value apply_operator(std::string_view op, const Value& a, const Value& b, Arena& arena);
 Value negate(const Value& v);
 // Null pointers: not given.
-Value slice(const Value& object, const Value* begin, const Value* end, const Value* step, Arena& arena);
+Value slice(const Value& object, const Value* begin, const Value* end, const Value* step,
+            Arena& arena);
 
 }  // namespace pluq::chat

@@ -31,19 +31,32 @@ class Parser {
 
  private:
   // --- tokens
-  const Token& here(size_t ahead = 0) const { return tokens_[std::min(at_ + ahead, tokens_.size() - 1)]; }
-  bool is(std::string_view op) const { return here().kind == TokenKind::kOperator && here().text == op; }
-  bool is_name(std::string_view name) const { return here().kind == TokenKind::kName && here().text == name; }
+  const Token& here(size_t ahead = 0) const {
+    return tokens_[std::min(at_ + ahead, tokens_.size() - 1)];
+  }
+  bool is(std::string_view op) const {
+    return here().kind == TokenKind::kOperator && here().text == op;
+  }
+  bool is_name(std::string_view name) const {
+    return here().kind == TokenKind::kName && here().text == name;
+  }
   bool accept(std::string_view op) { return is(op) && ++at_; }
   bool accept_name(std::string_view name) { return is_name(name) && ++at_; }
-  [[noreturn]] void fail(std::string text) const { throw SyntaxError{here().line, std::move(text)}; }
+  [[noreturn]] void fail(std::string text) const {
+    throw SyntaxError{here().line, std::move(text)};
+  }
   std::string found() const {
     switch (here().kind) {
-      case TokenKind::kBlockEnd: return "'%}'";
-      case TokenKind::kPrintEnd: return "'}}'";
-      case TokenKind::kEnd: return "the end of the template";
-      case TokenKind::kString: return fmt::format("the string '{}'", printable(here().text, 40));
-      default: return fmt::format("'{}'", printable(here().text, 40));
+      case TokenKind::kBlockEnd:
+        return "'%}'";
+      case TokenKind::kPrintEnd:
+        return "'}}'";
+      case TokenKind::kEnd:
+        return "the end of the template";
+      case TokenKind::kString:
+        return fmt::format("the string '{}'", printable(here().text, 40));
+      default:
+        return fmt::format("'{}'", printable(here().text, 40));
     }
   }
   void expect(std::string_view op) {
@@ -71,7 +84,9 @@ class Parser {
   void adopt(Node* parent, NodePtr kid) const {
     if (kid != nullptr) {
       parent->height = std::max(parent->height, kid->height + 1);
-      if (parent->height > kMaxHeight) throw SyntaxError{parent->line, fmt::format("the template is nested deeper than {} levels", kMaxHeight)};
+      if (parent->height > kMaxHeight)
+        throw SyntaxError{parent->line,
+                          fmt::format("the template is nested deeper than {} levels", kMaxHeight)};
     }
     parent->kids.push_back(std::move(kid));
   }
@@ -86,7 +101,8 @@ class Parser {
   struct Deeper {
     Parser* p;
     explicit Deeper(Parser* parser) : p(parser) {
-      if (++p->depth_ > kMaxHeight) p->fail(fmt::format("the template is nested deeper than {} levels", kMaxHeight));
+      if (++p->depth_ > kMaxHeight)
+        p->fail(fmt::format("the template is nested deeper than {} levels", kMaxHeight));
     }
     ~Deeper() { --p->depth_; }
     Deeper(const Deeper&) = delete;
@@ -101,7 +117,8 @@ class Parser {
     for (;;) {
       const Token& t = here();
       if (t.kind == TokenKind::kEnd) {
-        if (ends.size() > 0) fail(fmt::format("the template ends before '{}'", fmt::join(ends, "' or '")));
+        if (ends.size() > 0)
+          fail(fmt::format("the template ends before '{}'", fmt::join(ends, "' or '")));
         return body;
       }
       if (t.kind == TokenKind::kText) {
@@ -110,11 +127,14 @@ class Parser {
       } else if (t.kind == TokenKind::kPrintBegin) {
         ++at_;
         adopt(body.get(), make_with(Op::kPrint, "", tuple_or_expression(true)));
-        if (here().kind != TokenKind::kPrintEnd) fail(fmt::format("expected '}}}}', found {}", found()));
+        if (here().kind != TokenKind::kPrintEnd)
+          fail(fmt::format("expected '}}}}', found {}", found()));
         ++at_;
       } else {
         ++at_;  // {%
-        if (here().kind == TokenKind::kName && std::find(ends.begin(), ends.end(), here().text) != ends.end()) return body;
+        if (here().kind == TokenKind::kName &&
+            std::find(ends.begin(), ends.end(), here().text) != ends.end())
+          return body;
         adopt(body.get(), statement());
       }
     }
@@ -140,8 +160,11 @@ class Parser {
       return make(what == "break" ? Op::kBreak : Op::kContinue);
     }
     --at_;
-    fail(fmt::format("'{}' is not a statement of chat templates here; there are if, for, set, macro, call, filter, with, raw, "
-                     "generation, break, continue", printable(what, 40)));
+    fail(
+        fmt::format("'{}' is not a statement of chat templates here; there are if, for, set, "
+                    "macro, call, filter, with, raw, "
+                    "generation, break, continue",
+                    printable(what, 40)));
   }
 
   NodePtr close(std::string_view end, NodePtr n) {
@@ -205,7 +228,9 @@ class Parser {
       return n;
     }
     const std::string text = name();
-    if (one_of(text, {"true", "false", "none", "True", "False", "None", "not", "in", "if", "loop"}) && !(text == "loop" && attribute)) {
+    if (one_of(text,
+               {"true", "false", "none", "True", "False", "None", "not", "in", "if", "loop"}) &&
+        !(text == "loop" && attribute)) {
       fail(fmt::format("'{}' cannot be assigned to", text));
     }
     NodePtr n = make_with(Op::kName, text);
@@ -223,7 +248,8 @@ class Parser {
     NodePtr filters = is("|") ? filter_chain(make(Op::kInput)) : nullptr;
     block_end();
     NodePtr body = statements({"endset"});
-    return close("endset", make_with(Op::kSetBlock, "", std::move(to), std::move(body), std::move(filters)));
+    return close("endset",
+                 make_with(Op::kSetBlock, "", std::move(to), std::move(body), std::move(filters)));
   }
 
   // "(a, b=1)" after a macro's name: names into n, defaults into `defaults`.
@@ -236,7 +262,8 @@ class Parser {
       if (accept("=")) {
         defaults->push_back(expression(true));
       } else {
-        if (!defaults->empty() && defaults->back() != nullptr) fail("a parameter without a default follows one with a default");
+        if (!defaults->empty() && defaults->back() != nullptr)
+          fail("a parameter without a default follows one with a default");
         defaults->push_back(nullptr);
       }
     }
@@ -245,7 +272,8 @@ class Parser {
   NodePtr macro_statement() {
     NodePtr n = make(Op::kMacro);
     n->text = name();
-    return macro_body("endmacro", std::move(n), [this](Node* m, std::vector<NodePtr>* d) { parameters(m, d); });
+    return macro_body("endmacro", std::move(n),
+                      [this](Node* m, std::vector<NodePtr>* d) { parameters(m, d); });
   }
 
   template <class Head>
@@ -305,7 +333,8 @@ class Parser {
     NodePtr n = make_with(Op::kTuple, "", std::move(first));
     while (accept(",")) {
       const TokenKind kind = here().kind;
-      if (kind == TokenKind::kBlockEnd || kind == TokenKind::kPrintEnd || is(")") || is_name("if")) break;
+      if (kind == TokenKind::kBlockEnd || kind == TokenKind::kPrintEnd || is(")") || is_name("if"))
+        break;
       adopt(n.get(), expression(conditional));
     }
     return n;
@@ -316,7 +345,8 @@ class Parser {
     NodePtr n = either();
     while (conditional && accept_name("if")) {
       NodePtr condition = either();
-      n = make_with(Op::kChoose, "", std::move(n), std::move(condition), accept_name("else") ? expression(true) : nullptr);
+      n = make_with(Op::kChoose, "", std::move(n), std::move(condition),
+                    accept_name("else") ? expression(true) : nullptr);
     }
     return n;
   }
@@ -341,7 +371,8 @@ class Parser {
     NodePtr chain;
     for (;;) {
       std::string op;
-      if (here().kind == TokenKind::kOperator && one_of(here().text, {"==", "!=", "<", "<=", ">", ">="})) {
+      if (here().kind == TokenKind::kOperator &&
+          one_of(here().text, {"==", "!=", "<", "<=", ">", ">="})) {
         op = here().text;
         ++at_;
       } else if (accept_name("in")) {
@@ -383,9 +414,12 @@ class Parser {
   NodePtr unary(bool with_filters) {
     const Deeper deeper(this);
     NodePtr n;
-    if (accept("-")) n = make_with(Op::kNegate, "", unary(false));
-    else if (accept("+")) n = make_with(Op::kPlus, "", unary(false));
-    else n = primary();
+    if (accept("-"))
+      n = make_with(Op::kNegate, "", unary(false));
+    else if (accept("+"))
+      n = make_with(Op::kPlus, "", unary(false));
+    else
+      n = primary();
     n = postfix(std::move(n));
     return with_filters ? filters_and_tests(std::move(n)) : std::move(n);
   }
@@ -409,8 +443,10 @@ class Parser {
         return n;
       }
       case TokenKind::kInteger:
-      case TokenKind::kFloat: return number();
-      default: break;
+      case TokenKind::kFloat:
+        return number();
+      default:
+        break;
     }
     if (accept("(")) {
       if (accept(")")) return make(Op::kTuple);
@@ -447,11 +483,13 @@ class Parser {
     const char* end = text.data() + text.size();
     if (here().kind == TokenKind::kInteger) {
       int64_t i = 0;
-      if (std::from_chars(text.data(), end, i).ec != std::errc()) fail(fmt::format("{} is too large for an integer", printable(text, 40)));
+      if (std::from_chars(text.data(), end, i).ec != std::errc())
+        fail(fmt::format("{} is too large for an integer", printable(text, 40)));
       n->value = integer(i);
     } else {
       double f = 0;
-      if (std::from_chars(text.data(), end, f).ec != std::errc()) fail(fmt::format("{} is out of range", printable(text, 40)));
+      if (std::from_chars(text.data(), end, f).ec != std::errc())
+        fail(fmt::format("{} is out of range", printable(text, 40)));
       n->value = real(f);
     }
     ++at_;
@@ -490,7 +528,9 @@ class Parser {
       }
     }
     expect("]");
-    if (colons > 0) return make_with(Op::kSlice, "", std::move(object), std::move(parts[0]), std::move(parts[1]), std::move(parts[2]));
+    if (colons > 0)
+      return make_with(Op::kSlice, "", std::move(object), std::move(parts[0]), std::move(parts[1]),
+                       std::move(parts[2]));
     if (parts[0] == nullptr) fail("a subscript needs an index");
     return make_with(Op::kItem, "", std::move(object), std::move(parts[0]));
   }
@@ -503,7 +543,8 @@ class Parser {
       if (accept(")")) break;
       if (is("*") || is("**")) fail("unpacking arguments with * is not supported");
       std::string keyword;
-      if (here().kind == TokenKind::kName && here(1).kind == TokenKind::kOperator && here(1).text == "=") {
+      if (here().kind == TokenKind::kName && here(1).kind == TokenKind::kOperator &&
+          here(1).text == "=") {
         keyword = here().text;
         at_ += 2;
         keywords = true;
@@ -564,8 +605,10 @@ class Parser {
     const Token& t = here();
     if (accept("(")) {
       arguments(n.get());
-    } else if ((t.kind == TokenKind::kName && !one_of(t.text, {"else", "or", "and", "is", "if", "in", "not", "recursive"})) ||
-               t.kind == TokenKind::kString || t.kind == TokenKind::kInteger || t.kind == TokenKind::kFloat || is("[") || is("{")) {
+    } else if ((t.kind == TokenKind::kName &&
+                !one_of(t.text, {"else", "or", "and", "is", "if", "in", "not", "recursive"})) ||
+               t.kind == TokenKind::kString || t.kind == TokenKind::kInteger ||
+               t.kind == TokenKind::kFloat || is("[") || is("{")) {
       n->names.emplace_back();
       adopt(n.get(), postfix(primary()));
     }

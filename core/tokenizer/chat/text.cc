@@ -37,9 +37,15 @@ std::string mapped(std::string_view s, Map map) {
   return out;
 }
 
-char32_t up(char32_t c) { return static_cast<char32_t>(utf8proc_toupper(static_cast<utf8proc_int32_t>(c))); }
-char32_t down(char32_t c) { return static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(c))); }
-char32_t head(char32_t c) { return static_cast<char32_t>(utf8proc_totitle(static_cast<utf8proc_int32_t>(c))); }
+char32_t up(char32_t c) {
+  return static_cast<char32_t>(utf8proc_toupper(static_cast<utf8proc_int32_t>(c)));
+}
+char32_t down(char32_t c) {
+  return static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(c)));
+}
+char32_t head(char32_t c) {
+  return static_cast<char32_t>(utf8proc_totitle(static_cast<utf8proc_int32_t>(c)));
+}
 
 std::vector<std::string_view> split_at_spaces(std::string_view s, int64_t most) {
   std::vector<std::string_view> out;
@@ -133,7 +139,8 @@ std::string title(std::string_view s) {
 std::string_view strip(std::string_view s, const std::string* chars, bool left, bool right) {
   const auto drop = [&](std::string_view one) {
     size_t at = 0;
-    return chars != nullptr ? chars->find(one) != std::string::npos : python_space(next_char(one, at));
+    return chars != nullptr ? chars->find(one) != std::string::npos
+                            : python_space(next_char(one, at));
   };
   while (left && !s.empty()) {
     size_t at = 0;
@@ -150,8 +157,10 @@ std::string_view strip(std::string_view s, const std::string* chars, bool left, 
   return s;
 }
 
-std::vector<std::string_view> split(std::string_view s, const std::string* separator, int64_t most, bool from_right) {
-  if (separator == nullptr) return from_right && most >= 0 ? rsplit_at_spaces(s, most) : split_at_spaces(s, most);
+std::vector<std::string_view> split(std::string_view s, const std::string* separator, int64_t most,
+                                    bool from_right) {
+  if (separator == nullptr)
+    return from_right && most >= 0 ? rsplit_at_spaces(s, most) : split_at_spaces(s, most);
   if (separator->empty()) throw std::invalid_argument("the separator of split is empty");
   std::vector<std::string_view> out;
   if (from_right) {
@@ -186,11 +195,13 @@ std::vector<std::string_view> split_lines(std::string_view s) {
   return out;
 }
 
-std::string replace(std::string_view s, std::string_view from, std::string_view to, int64_t most, size_t max_bytes) {
+std::string replace(std::string_view s, std::string_view from, std::string_view to, int64_t most,
+                    size_t max_bytes) {
   std::string out;
   const auto add = [&](std::string_view part) {
     if (part.size() > max_bytes - out.size()) {
-      throw std::length_error(fmt::format("the template makes a text of more than {} MiB", max_bytes >> 20));
+      throw std::length_error(
+          fmt::format("the template makes a text of more than {} MiB", max_bytes >> 20));
     }
     out += part;
   };
@@ -214,16 +225,24 @@ std::string replace(std::string_view s, std::string_view from, std::string_view 
 }
 
 std::string quoted(std::string_view s) {
-  const char mark = s.find('\'') != std::string_view::npos && s.find('"') == std::string_view::npos ? '"' : '\'';
+  const char mark =
+      s.find('\'') != std::string_view::npos && s.find('"') == std::string_view::npos ? '"' : '\'';
   std::string out(1, mark);
   for (const char c : s) {
-    if (c == '\n') out += "\\n";
-    else if (c == '\r') out += "\\r";
-    else if (c == '\t') out += "\\t";
-    else if (c == '\\') out += "\\\\";
-    else if (c == mark) (out += '\\') += c;
-    else if (static_cast<unsigned char>(c) < 32 || c == 127) out += fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
-    else out += c;
+    if (c == '\n')
+      out += "\\n";
+    else if (c == '\r')
+      out += "\\r";
+    else if (c == '\t')
+      out += "\\t";
+    else if (c == '\\')
+      out += "\\\\";
+    else if (c == mark)
+      (out += '\\') += c;
+    else if (static_cast<unsigned char>(c) < 32 || c == 127)
+      out += fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
+    else
+      out += c;
   }
   return out + mark;
 }
@@ -232,16 +251,32 @@ std::string json_quoted(std::string_view s) {
   std::string out = "\"";
   for (const char c : s) {
     switch (c) {
-      case '"': out += "\\\""; break;
-      case '\\': out += "\\\\"; break;
-      case '\n': out += "\\n"; break;
-      case '\r': out += "\\r"; break;
-      case '\t': out += "\\t"; break;
-      case '\b': out += "\\b"; break;
-      case '\f': out += "\\f"; break;
+      case '"':
+        out += "\\\"";
+        break;
+      case '\\':
+        out += "\\\\";
+        break;
+      case '\n':
+        out += "\\n";
+        break;
+      case '\r':
+        out += "\\r";
+        break;
+      case '\t':
+        out += "\\t";
+        break;
+      case '\b':
+        out += "\\b";
+        break;
+      case '\f':
+        out += "\\f";
+        break;
       default:
-        if (static_cast<unsigned char>(c) < 32) out += fmt::format("\\u{:04x}", static_cast<unsigned char>(c));
-        else out += c;
+        if (static_cast<unsigned char>(c) < 32)
+          out += fmt::format("\\u{:04x}", static_cast<unsigned char>(c));
+        else
+          out += c;
     }
   }
   return out + '"';

@@ -18,7 +18,9 @@ namespace {
 constexpr int kMaxDepth = 100;  // of nested lists and dicts where they are walked
 
 void check_depth(int depth) {
-  if (depth > kMaxDepth) throw std::invalid_argument(fmt::format("a value is nested deeper than {} levels, or contains itself", kMaxDepth));
+  if (depth > kMaxDepth)
+    throw std::invalid_argument(
+        fmt::format("a value is nested deeper than {} levels, or contains itself", kMaxDepth));
 }
 
 void add(std::string* out, std::string_view text, Arena& arena) {
@@ -52,20 +54,30 @@ void write_text(const Value& v, bool quote, int depth, std::string* out, Arena& 
   check_depth(depth);
   arena.step();
   switch (v.kind) {
-    case Kind::kUndefined: return add(out, quote ? "Undefined" : "", arena);
-    case Kind::kNone: return add(out, "None", arena);
-    case Kind::kBool: return add(out, v.b ? "True" : "False", arena);
-    case Kind::kInt: return add(out, std::to_string(v.i), arena);
-    case Kind::kFloat: return add(out, float_text(v.f), arena);
-    case Kind::kString: return add(out, quote ? quoted(v.str()) : v.str(), arena);
-    case Kind::kList: return write_list(*v.list, depth, out, arena);
-    case Kind::kDict: return write_dict(*v.dict, depth, out, arena);
+    case Kind::kUndefined:
+      return add(out, quote ? "Undefined" : "", arena);
+    case Kind::kNone:
+      return add(out, "None", arena);
+    case Kind::kBool:
+      return add(out, v.b ? "True" : "False", arena);
+    case Kind::kInt:
+      return add(out, std::to_string(v.i), arena);
+    case Kind::kFloat:
+      return add(out, float_text(v.f), arena);
+    case Kind::kString:
+      return add(out, quote ? quoted(v.str()) : v.str(), arena);
+    case Kind::kList:
+      return write_list(*v.list, depth, out, arena);
+    case Kind::kDict:
+      return write_dict(*v.dict, depth, out, arena);
     case Kind::kNamespace:
       add(out, "<Namespace ", arena);
       write_dict(*v.dict, depth, out, arena);
       return add(out, ">", arena);
-    case Kind::kFunction: return add(out, fmt::format("<function {}>", v.function->name), arena);
-    case Kind::kLoop: return add(out, "<loop>", arena);
+    case Kind::kFunction:
+      return add(out, fmt::format("<function {}>", v.function->name), arena);
+    case Kind::kLoop:
+      return add(out, "<loop>", arena);
   }
 }
 
@@ -89,7 +101,8 @@ struct JsonWriter {
   void write_object(const Dict& dict, int depth) {
     std::vector<const std::pair<std::string, Value>*> items;
     for (const auto& item : dict.items) items.push_back(&item);
-    if (sort_keys) std::sort(items.begin(), items.end(), [](auto* a, auto* b) { return a->first < b->first; });
+    if (sort_keys)
+      std::sort(items.begin(), items.end(), [](auto* a, auto* b) { return a->first < b->first; });
     out += '{';
     for (size_t i = 0; i < items.size(); ++i) {
       separate(i == 0, depth);
@@ -104,13 +117,22 @@ struct JsonWriter {
     check_depth(depth);
     arena.step();
     switch (v.kind) {
-      case Kind::kNone: return add(&out, "null", arena);
-      case Kind::kBool: return add(&out, v.b ? "true" : "false", arena);
-      case Kind::kInt: return add(&out, std::to_string(v.i), arena);
+      case Kind::kNone:
+        return add(&out, "null", arena);
+      case Kind::kBool:
+        return add(&out, v.b ? "true" : "false", arena);
+      case Kind::kInt:
+        return add(&out, std::to_string(v.i), arena);
       case Kind::kFloat:
-        return add(&out, std::isnan(v.f) ? "NaN" : std::isinf(v.f) ? (v.f > 0 ? "Infinity" : "-Infinity") : float_text(v.f), arena);
-      case Kind::kString: return add(&out, json_quoted(v.str()), arena);
-      case Kind::kDict: return write_object(*v.dict, depth);
+        return add(&out,
+                   std::isnan(v.f)   ? "NaN"
+                   : std::isinf(v.f) ? (v.f > 0 ? "Infinity" : "-Infinity")
+                                     : float_text(v.f),
+                   arena);
+      case Kind::kString:
+        return add(&out, json_quoted(v.str()), arena);
+      case Kind::kDict:
+        return write_object(*v.dict, depth);
       case Kind::kList:
         out += '[';
         for (size_t i = 0; i < v.list->items.size(); ++i) {
@@ -120,7 +142,8 @@ struct JsonWriter {
         if (!v.list->items.empty()) line(depth);
         out += ']';
         return;
-      default: throw std::invalid_argument(fmt::format("{} cannot be written as JSON", type_name(v)));
+      default:
+        throw std::invalid_argument(fmt::format("{} cannot be written as JSON", type_name(v)));
     }
   }
 };
@@ -135,10 +158,13 @@ bool equal_at(const Value& a, const Value& b, int depth, Arena& arena) {
   if (a.kind != b.kind) return false;
   switch (a.kind) {
     case Kind::kUndefined:
-    case Kind::kNone: return true;
-    case Kind::kString: return a.str() == b.str();
+    case Kind::kNone:
+      return true;
+    case Kind::kString:
+      return a.str() == b.str();
     case Kind::kList:
-      if (a.list->tuple != b.list->tuple || a.list->items.size() != b.list->items.size()) return false;
+      if (a.list->tuple != b.list->tuple || a.list->items.size() != b.list->items.size())
+        return false;
       for (size_t i = 0; i < a.list->items.size(); ++i) {
         if (!equal_at(a.list->items[i], b.list->items[i], depth + 1, arena)) return false;
       }
@@ -151,7 +177,8 @@ bool equal_at(const Value& a, const Value& b, int depth, Arena& arena) {
         if (other == nullptr || !equal_at(value, *other, depth + 1, arena)) return false;
       }
       return true;
-    default: return a.list == b.list;  // the same object
+    default:
+      return a.list == b.list;  // the same object
   }
 }
 
@@ -159,7 +186,8 @@ int compare_at(const Value& a, const Value& b, int depth, Arena& arena) {
   check_depth(depth);
   arena.step();
   if (a.is_number() && b.is_number()) {
-    if (a.kind != Kind::kFloat && b.kind != Kind::kFloat) return (a.as_int() > b.as_int()) - (a.as_int() < b.as_int());
+    if (a.kind != Kind::kFloat && b.kind != Kind::kFloat)
+      return (a.as_int() > b.as_int()) - (a.as_int() < b.as_int());
     return (a.as_double() > b.as_double()) - (a.as_double() < b.as_double());
   }
   if (a.is_string() && b.is_string()) return a.str().compare(b.str());
@@ -169,7 +197,8 @@ int compare_at(const Value& a, const Value& b, int depth, Arena& arena) {
       const Value &x = a.list->items[i], &y = b.list->items[i];
       if (!equal_at(x, y, depth + 1, arena)) return compare_at(x, y, depth + 1, arena);
     }
-    return (a.list->items.size() > b.list->items.size()) - (a.list->items.size() < b.list->items.size());
+    return (a.list->items.size() > b.list->items.size()) -
+           (a.list->items.size() < b.list->items.size());
   }
   throw std::invalid_argument(fmt::format("{} and {} have no order", type_name(a), type_name(b)));
 }
@@ -229,19 +258,22 @@ const Value* Dict::find(std::string_view key) const {
 
 void Arena::step(int64_t count) {
   steps_ += count;
-  if (steps_ > limits_.steps) throw std::length_error(fmt::format("the template takes more than {} steps", limits_.steps));
+  if (steps_ > limits_.steps)
+    throw std::length_error(fmt::format("the template takes more than {} steps", limits_.steps));
 }
 
 void Arena::charge(size_t bytes) {
   if (bytes > limits_.memory_bytes - bytes_) {
-    throw std::length_error(fmt::format("the template makes more than {} MiB of values", limits_.memory_bytes >> 20));
+    throw std::length_error(
+        fmt::format("the template makes more than {} MiB of values", limits_.memory_bytes >> 20));
   }
   bytes_ += bytes;
 }
 
 void Arena::check_string(size_t bytes) const {
   if (bytes > limits_.string_bytes) {
-    throw std::length_error(fmt::format("the template makes a text of more than {} MiB", limits_.string_bytes >> 20));
+    throw std::length_error(
+        fmt::format("the template makes a text of more than {} MiB", limits_.string_bytes >> 20));
   }
 }
 
@@ -322,12 +354,14 @@ Value from_json(const boost::json::value& json, Arena& arena) {
   if (json.is_string()) return arena.string(std::string(json.get_string()));
   if (json.is_array()) {
     List* list = arena.list(json.get_array().size());
-    for (const boost::json::value& item : json.get_array()) list->items.push_back(from_json(item, arena));
+    for (const boost::json::value& item : json.get_array())
+      list->items.push_back(from_json(item, arena));
     return list_of(list);
   }
   if (json.is_object()) {
     Dict* dict = arena.dict();
-    for (const auto& [key, value] : json.get_object()) arena.put(dict, std::string(key), from_json(value, arena));
+    for (const auto& [key, value] : json.get_object())
+      arena.put(dict, std::string(key), from_json(value, arena));
     return dict_of(dict);
   }
   return none();
@@ -336,30 +370,49 @@ Value from_json(const boost::json::value& json, Arena& arena) {
 bool truth(const Value& v) {
   switch (v.kind) {
     case Kind::kUndefined:
-    case Kind::kNone: return false;
-    case Kind::kBool: return v.b;
-    case Kind::kInt: return v.i != 0;
-    case Kind::kFloat: return v.f != 0;
-    case Kind::kString: return !v.str().empty();
-    case Kind::kList: return !v.list->items.empty();
-    case Kind::kDict: return !v.dict->items.empty();
-    default: return true;
+    case Kind::kNone:
+      return false;
+    case Kind::kBool:
+      return v.b;
+    case Kind::kInt:
+      return v.i != 0;
+    case Kind::kFloat:
+      return v.f != 0;
+    case Kind::kString:
+      return !v.str().empty();
+    case Kind::kList:
+      return !v.list->items.empty();
+    case Kind::kDict:
+      return !v.dict->items.empty();
+    default:
+      return true;
   }
 }
 
 std::string_view type_name(const Value& v) {
   switch (v.kind) {
-    case Kind::kUndefined: return "an undefined value";
-    case Kind::kNone: return "none";
-    case Kind::kBool: return "a boolean";
-    case Kind::kInt: return "an integer";
-    case Kind::kFloat: return "a float";
-    case Kind::kString: return "a string";
-    case Kind::kList: return "a list";
-    case Kind::kDict: return "a mapping";
-    case Kind::kNamespace: return "a namespace";
-    case Kind::kFunction: return "a function";
-    case Kind::kLoop: return "the loop";
+    case Kind::kUndefined:
+      return "an undefined value";
+    case Kind::kNone:
+      return "none";
+    case Kind::kBool:
+      return "a boolean";
+    case Kind::kInt:
+      return "an integer";
+    case Kind::kFloat:
+      return "a float";
+    case Kind::kString:
+      return "a string";
+    case Kind::kList:
+      return "a list";
+    case Kind::kDict:
+      return "a mapping";
+    case Kind::kNamespace:
+      return "a namespace";
+    case Kind::kFunction:
+      return "a function";
+    case Kind::kLoop:
+      return "the loop";
   }
   return "a value";
 }
@@ -371,7 +424,8 @@ std::string to_text(const Value& v, Arena& arena) {
   return out;
 }
 
-std::string to_json(const Value& v, int64_t indent, bool sort_keys, std::string_view comma, std::string_view colon, Arena& arena) {
+std::string to_json(const Value& v, int64_t indent, bool sort_keys, std::string_view comma,
+                    std::string_view colon, Arena& arena) {
   JsonWriter writer{indent, sort_keys, comma, colon, arena, {}};
   writer.write(v, 0);
   return std::move(writer.out);
@@ -384,7 +438,8 @@ std::string float_text(double f) {
   if (std::isnan(f)) return "nan";
   if (std::isinf(f)) return f > 0 ? "inf" : "-inf";
   char buffer[64];
-  const auto end = std::to_chars(buffer, buffer + sizeof buffer, f, std::chars_format::scientific).ptr;
+  const auto end =
+      std::to_chars(buffer, buffer + sizeof buffer, f, std::chars_format::scientific).ptr;
   std::string s(buffer, end);
   const size_t e = s.find('e');
   const int exponent = std::stoi(s.substr(e + 1));

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Values of a chat template. Containers and scopes belong to the Arena of one rendering and are freed together when
-// it ends, so cycles are harmless and nothing is freed recursively. The arena counts bytes and steps and enforces limits.
+// Values of a chat template. Containers and scopes belong to the Arena of one rendering and are
+// freed together when it ends, so cycles are harmless and nothing is freed recursively. The arena
+// counts bytes and steps and enforces limits.
 #pragma once
 
 #include <boost/json/value.hpp>
@@ -22,7 +23,19 @@ struct Function;
 struct List;
 struct Loop;
 
-enum class Kind { kUndefined, kNone, kBool, kInt, kFloat, kString, kList, kDict, kNamespace, kFunction, kLoop };
+enum class Kind {
+  kUndefined,
+  kNone,
+  kBool,
+  kInt,
+  kFloat,
+  kString,
+  kList,
+  kDict,
+  kNamespace,
+  kFunction,
+  kLoop
+};
 
 struct Value {
   Kind kind = Kind::kNone;
@@ -37,7 +50,9 @@ struct Value {
   };
   std::shared_ptr<const std::string> text;  // kString: the bytes; kUndefined: what was looked up
 
-  bool is_number() const { return kind == Kind::kInt || kind == Kind::kFloat || kind == Kind::kBool; }
+  bool is_number() const {
+    return kind == Kind::kInt || kind == Kind::kFloat || kind == Kind::kBool;
+  }
   bool is_string() const { return kind == Kind::kString; }
   bool is_dict() const { return kind == Kind::kDict; }
   bool is_list() const { return kind == Kind::kList; }
@@ -71,11 +86,11 @@ struct Scope {
 };
 
 struct Function {
-  std::string name;            // of a global or a method
+  std::string name;  // of a global or a method
   bool method = false;
-  Value self;                  // of a method
-  const Node* macro = nullptr; // a macro or the body of a call block
-  Scope* scope = nullptr;      // where the macro was defined
+  Value self;                   // of a method
+  const Node* macro = nullptr;  // a macro or the body of a call block
+  Scope* scope = nullptr;       // where the macro was defined
 };
 
 // The `loop` of a for statement.
@@ -90,10 +105,10 @@ struct Loop {
 };
 
 struct Limits {
-  int64_t steps = 4'000'000;               // evaluations and elements touched
-  size_t string_bytes = size_t{32} << 20;  // of one string, the output among them
-  size_t memory_bytes = size_t{384} << 20; // of all values made
-  int depth = 1000;                        // of nested evaluation
+  int64_t steps = 4'000'000;                // evaluations and elements touched
+  size_t string_bytes = size_t{32} << 20;   // of one string, the output among them
+  size_t memory_bytes = size_t{384} << 20;  // of all values made
+  int depth = 1000;                         // of nested evaluation
 };
 
 // Owns what a rendering makes. Throws std::length_error with a sentence when a limit is passed.
@@ -134,12 +149,14 @@ Value dict_of(Dict* dict);
 
 Value from_json(const boost::json::value& json, Arena& arena);
 
-// What `is`, `if`, str() and repr() of Python make of a value. They throw std::invalid_argument with a sentence.
+// What `is`, `if`, str() and repr() of Python make of a value. They throw std::invalid_argument
+// with a sentence.
 bool truth(const Value& v);
 std::string_view type_name(const Value& v);
 std::string to_text(const Value& v, Arena& arena);
 // json.dumps without ASCII escapes. indent < 0: one line.
-std::string to_json(const Value& v, int64_t indent, bool sort_keys, std::string_view comma, std::string_view colon, Arena& arena);
+std::string to_json(const Value& v, int64_t indent, bool sort_keys, std::string_view comma,
+                    std::string_view colon, Arena& arena);
 bool equal(const Value& a, const Value& b, Arena& arena);
 // Negative, zero or positive; only numbers, strings and lists have an order.
 int compare(const Value& a, const Value& b, Arena& arena);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * One linear layer of a checkpoint inside another program, on that program's threads and in its memory:
- *   cc -std=c11 linear.c -I <pluq>/include -L <pluq>/lib -lpluq -lpthread -lm -o linear
+ * One linear layer of a checkpoint inside another program, on that program's threads and in its
+ * memory: cc -std=c11 linear.c -I <pluq>/include -L <pluq>/lib -lpluq -lpthread -lm -o linear
  *   ./linear <pluq>/lib/pluq/plugins MODEL model.layers.0.mlp.up_proj
  * Checks y = x W^T against the dequantized weight and exits with 1 when they differ. */
 #define _POSIX_C_SOURCE 200809L
@@ -89,22 +89,32 @@ int main(int argc, char **argv) {
     return 2;
   }
   const char *directories[] = {argv[1]};
-  pluq_engine_options options = {.struct_size = sizeof options, .plugin_directories = directories, .plugin_directory_count = 1,
-                                 .n_workers = WORKERS, .parallel = parallel, .parallel_user = &regions,
-                                 .allocate = allocate, .release = release};
+  pluq_engine_options options = {.struct_size = sizeof options,
+                                 .plugin_directories = directories,
+                                 .plugin_directory_count = 1,
+                                 .n_workers = WORKERS,
+                                 .parallel = parallel,
+                                 .parallel_user = &regions,
+                                 .allocate = allocate,
+                                 .release = release};
   pluq_engine *engine = NULL;
   check(pluq_engine_create(&options, &engine));
 
-  pluq_linear_options how = {.struct_size = sizeof how, .compute = PLUQ_COMPUTE_EXACT, .activations = PLUQ_ACTIVATIONS_FLOAT, .max_tokens = 2};
+  pluq_linear_options how = {.struct_size = sizeof how,
+                             .compute = PLUQ_COMPUTE_EXACT,
+                             .activations = PLUQ_ACTIVATIONS_FLOAT,
+                             .max_tokens = 2};
   pluq_linear *layer = NULL;
   check(pluq_linear_create(engine, argv[2], argv[3], &how, &layer));
   pluq_linear_info info = {.struct_size = sizeof info};
   pluq_linear_describe(layer, &info);
-  printf("%s: %s %s by %s, [%lld, %lld], %.2f bits a weight\n", argv[3], info.format, info.scheme, info.kernel,
-         (long long)info.out_features, (long long)info.in_features, info.bits_per_weight);
+  printf("%s: %s %s by %s, [%lld, %lld], %.2f bits a weight\n", argv[3], info.format, info.scheme,
+         info.kernel, (long long)info.out_features, (long long)info.in_features,
+         info.bits_per_weight);
 
   const int64_t k = info.in_features, n = info.out_features;
-  float *x = malloc(sizeof *x * (size_t)(TOKENS * k)), *y = malloc(sizeof *y * (size_t)(TOKENS * n));
+  float *x = malloc(sizeof *x * (size_t)(TOKENS * k)),
+        *y = malloc(sizeof *y * (size_t)(TOKENS * n));
   if (x == NULL || y == NULL) return 1;
   for (int64_t i = 0; i < TOKENS * k; ++i) x[i] = sinf((float)i);
   check(pluq_linear_forward(layer, x, k, TOKENS, y, n));
@@ -112,15 +122,24 @@ int main(int argc, char **argv) {
   pluq_dl_managed_tensor *w = NULL, *z = NULL;
   check(pluq_linear_dequantize_dlpack(layer, &w));
   int64_t shape[3] = {1, TOKENS, k};
-  const pluq_dl_tensor in = {.data = x, .device_type = 1, .ndim = 3, .dtype_code = 2, .dtype_bits = 32, .dtype_lanes = 1, .shape = shape};
+  const pluq_dl_tensor in = {.data = x,
+                             .device_type = 1,
+                             .ndim = 3,
+                             .dtype_code = 2,
+                             .dtype_bits = 32,
+                             .dtype_lanes = 1,
+                             .shape = shape};
   check(pluq_linear_forward_dlpack(layer, &in, &z));
-  const double error = difference(x, y, w->dl_tensor.data, k, n), again = difference(x, z->dl_tensor.data, w->dl_tensor.data, k, n);
-  const int shaped = z->dl_tensor.ndim == 3 && z->dl_tensor.shape[1] == TOKENS && z->dl_tensor.shape[2] == n;
+  const double error = difference(x, y, w->dl_tensor.data, k, n),
+               again = difference(x, z->dl_tensor.data, w->dl_tensor.data, k, n);
+  const int shaped =
+      z->dl_tensor.ndim == 3 && z->dl_tensor.shape[1] == TOKENS && z->dl_tensor.shape[2] == n;
   printf("difference from the dequantized weight: %.1e, through DLPack %.1e\n", error, again);
   w->deleter(w);
   z->deleter(z);
 
-  pluq_status *status = pluq_linear_create(engine, argv[2], "no.such.layer", NULL, &(pluq_linear *){NULL});
+  pluq_status *status =
+      pluq_linear_create(engine, argv[2], "no.such.layer", NULL, &(pluq_linear *){NULL});
   printf("a layer that is not there: %s\n", pluq_status_message(status));
   const int refused = status != NULL;
   pluq_status_release(status);
@@ -129,6 +148,9 @@ int main(int argc, char **argv) {
   pluq_engine_destroy(engine);
   free(x);
   free(y);
-  printf("our threads were used %d times, %zu bytes of our memory at most, %zu now\n", regions, most, in_use);
-  return error < 1e-5 && again < 1e-5 && shaped && refused && regions > 0 && most > 0 && in_use == 0 ? 0 : 1;
+  printf("our threads were used %d times, %zu bytes of our memory at most, %zu now\n", regions,
+         most, in_use);
+  return error < 1e-5 && again < 1e-5 && shaped && refused && regions > 0 && most > 0 && in_use == 0
+             ? 0
+             : 1;
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The kernels of int3_group: one file per instruction set, chosen once per layer from what the host says of the CPU.
-// Plain C types only, so that no inline function is shared between instruction sets.
+// The kernels of int3_group: one file per instruction set, chosen once per layer from what the host
+// says of the CPU. Plain C types only, so that no inline function is shared between instruction
+// sets.
 #pragma once
 
 #include <stdint.h>
@@ -18,7 +19,8 @@ struct Job {
 };
 using Kernel = void (*)(const Job& job);
 
-// Both sum along K in an order that depends on K alone: bits do not change with the batch or the threads.
+// Both sum along K in an order that depends on K alone: bits do not change with the batch or the
+// threads.
 void run_portable(const Job& job);
 void run_avx2(const Job& job);
 

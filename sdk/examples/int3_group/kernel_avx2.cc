@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Four rows of x share one decode of the weights: 32 codes become four vectors of 8 floats, scaled once.
+// Four rows of x share one decode of the weights: 32 codes become four vectors of 8 floats, scaled
+// once.
 #include <immintrin.h>
 
 #include "kernel.h"
@@ -10,10 +11,14 @@ namespace {
 // Codes 8*q .. 8*q+7 of a group as floats, c - 4.
 inline __m256 decode(const uint32_t* p, __m256i shift) {
   const __m256i one = _mm256_set1_epi32(1);
-  const __m256i b0 = _mm256_and_si256(_mm256_srlv_epi32(_mm256_set1_epi32(static_cast<int>(p[0])), shift), one);
-  const __m256i b1 = _mm256_and_si256(_mm256_srlv_epi32(_mm256_set1_epi32(static_cast<int>(p[1])), shift), one);
-  const __m256i b2 = _mm256_and_si256(_mm256_srlv_epi32(_mm256_set1_epi32(static_cast<int>(p[2])), shift), one);
-  const __m256i code = _mm256_or_si256(b0, _mm256_or_si256(_mm256_slli_epi32(b1, 1), _mm256_slli_epi32(b2, 2)));
+  const __m256i b0 =
+      _mm256_and_si256(_mm256_srlv_epi32(_mm256_set1_epi32(static_cast<int>(p[0])), shift), one);
+  const __m256i b1 =
+      _mm256_and_si256(_mm256_srlv_epi32(_mm256_set1_epi32(static_cast<int>(p[1])), shift), one);
+  const __m256i b2 =
+      _mm256_and_si256(_mm256_srlv_epi32(_mm256_set1_epi32(static_cast<int>(p[2])), shift), one);
+  const __m256i code =
+      _mm256_or_si256(b0, _mm256_or_si256(_mm256_slli_epi32(b1, 1), _mm256_slli_epi32(b2, 2)));
   return _mm256_cvtepi32_ps(_mm256_sub_epi32(code, _mm256_set1_epi32(4)));
 }
 
@@ -32,14 +37,17 @@ void rows(const Job& j, int64_t m, int64_t n) {
     const uint32_t* p = j.planes + (n * groups + g) * 3;
     const __m256 scale = _mm256_set1_ps(j.scales[n * groups + g]);
     for (int q = 0; q < 4; ++q) {
-      const __m256i shift = _mm256_add_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), _mm256_set1_epi32(8 * q));
+      const __m256i shift =
+          _mm256_add_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), _mm256_set1_epi32(8 * q));
       const __m256 w = _mm256_mul_ps(decode(p, shift), scale);
       for (int r = 0; r < kRows; ++r) {
-        total[r] = _mm256_fmadd_ps(w, _mm256_loadu_ps(j.x + (m + r) * j.ldx + g * 32 + 8 * q), total[r]);
+        total[r] =
+            _mm256_fmadd_ps(w, _mm256_loadu_ps(j.x + (m + r) * j.ldx + g * 32 + 8 * q), total[r]);
       }
     }
   }
-  for (int r = 0; r < kRows; ++r) j.y[(m + r) * j.ldy + n] = sum(total[r]) + (j.bias == nullptr ? 0.0F : j.bias[n]);
+  for (int r = 0; r < kRows; ++r)
+    j.y[(m + r) * j.ldy + n] = sum(total[r]) + (j.bias == nullptr ? 0.0F : j.bias[n]);
 }
 
 }  // namespace

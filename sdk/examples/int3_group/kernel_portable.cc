@@ -13,7 +13,8 @@ void run_portable(const Job& j) {
         const float* x = j.x + m * j.ldx + g * 32;
         float part = 0;
         for (int i = 0; i < 32; ++i) {
-          const int code = static_cast<int>((p[0] >> i & 1) | (p[1] >> i & 1) << 1 | (p[2] >> i & 1) << 2);
+          const int code =
+              static_cast<int>((p[0] >> i & 1) | (p[1] >> i & 1) << 1 | (p[2] >> i & 1) << 2);
           part += static_cast<float>(code - 4) * x[i];
         }
         sum += static_cast<double>(j.scales[n * groups + g]) * static_cast<double>(part);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// A format that overrides only one kind of layer: the linears of the MLP become int8 with a scale per row, everything else
-// stays what it was and is served by whoever served it before. Deciding by name is the quantizer's; when loading, the
-// tensors in the file decide. Since the quantizer refuses other names, samples() gives layers to whoever wants to test it.
+// A format that overrides only one kind of layer: the linears of the MLP become int8 with a scale
+// per row, everything else stays what it was and is served by whoever served it before. Deciding by
+// name is the quantizer's; when loading, the tensors in the file decide. Since the quantizer
+// refuses other names, samples() gives layers to whoever wants to test it.
 //   mlp_codes I8 [N, K],  mlp_scale F32 [N];  W[n, k] = mlp_scale[n] * mlp_codes[n, k]
 #include <cmath>
 
@@ -24,18 +25,21 @@ class MlpMethod final : public pluq::LinearMethod {
 
   std::vector<pluq::WeightSpec> create_weights() const override { return specs(layer()); }
 
-  void dequantize(const pluq::Tensors& tensors, int64_t n_begin, int64_t n_end, float* out, int64_t ld) const override {
+  void dequantize(const pluq::Tensors& tensors, int64_t n_begin, int64_t n_end, float* out,
+                  int64_t ld) const override {
     const pluq::Tensor &codes = tensors.at("mlp_codes"), &scale = tensors.at("mlp_scale");
     const int64_t k = layer().k();
     for (int64_t n = n_begin; n < n_end; ++n) {
-      for (int64_t i = 0; i < k; ++i) out[(n - n_begin) * ld + i] = scale.real(n) * codes.load<int8_t>(n * k + i);
+      for (int64_t i = 0; i < k; ++i)
+        out[(n - n_begin) * ld + i] = scale.real(n) * codes.load<int8_t>(n * k + i);
     }
   }
 
   // The tensors, and of each the part that this shard of the layer needs.
   static std::vector<pluq::WeightSpec> specs(const pluq::LayerDesc& l) {
     const pluq::shard::Range n = pluq::shard::outputs(l), k = pluq::shard::inputs(l);
-    pluq::WeightSpec codes = pluq::shard::spec("mlp_codes", PLUQ_DTYPE_I8, {l.out_features, l.in_features}, {n, k});
+    pluq::WeightSpec codes =
+        pluq::shard::spec("mlp_codes", PLUQ_DTYPE_I8, {l.out_features, l.in_features}, {n, k});
     pluq::WeightSpec scale = pluq::shard::spec("mlp_scale", PLUQ_DTYPE_F32, {l.out_features}, {n});
     scale.sample = pluq::Sample::real(1e-3, 1e-2);
     return {codes, scale};
@@ -51,7 +55,8 @@ class MlpMethod final : public pluq::LinearMethod {
 class MlpConfig final : public pluq::QuantizationConfig {
  public:
   pluq::Choice get_quant_method(const pluq::LayerDesc& layer, const pluq::Device&) override {
-    if (!layer.tensors.has("mlp_codes") || !layer.tensors.has("mlp_scale")) return pluq::Choice::not_mine("no mlp_codes and mlp_scale");
+    if (!layer.tensors.has("mlp_codes") || !layer.tensors.has("mlp_scale"))
+      return pluq::Choice::not_mine("no mlp_codes and mlp_scale");
     return pluq::Choice::use(std::make_unique<MlpMethod>(layer), 500);
   }
 };
@@ -61,7 +66,9 @@ class MlpQuantizer final : public pluq::Quantizer {
   // A layer that is refused here stays plain.
   explicit MlpQuantizer(pluq::QuantizeRequest r) : Quantizer(std::move(r)) {
     for (const pluq::QuantizeLayer& l : request().layers) {
-      if (l.name.find(".mlp.") == std::string::npos) throw pluq::unsupported("layer " + l.name + " is not of an MLP, whose layers alone this format takes");
+      if (l.name.find(".mlp.") == std::string::npos)
+        throw pluq::unsupported("layer " + l.name +
+                                " is not of an MLP, whose layers alone this format takes");
     }
   }
 
@@ -78,9 +85,12 @@ class MlpQuantizer final : public pluq::Quantizer {
         context.rows(i, begin, end, rows.data(), k);
         for (int64_t r = 0; r < end - begin; ++r) {
           float largest = 0;
-          for (int64_t j = 0; j < k; ++j) largest = std::fmax(largest, std::fabs(rows[static_cast<size_t>(r * k + j)]));
+          for (int64_t j = 0; j < k; ++j)
+            largest = std::fmax(largest, std::fabs(rows[static_cast<size_t>(r * k + j)]));
           scales.push_back(largest > 0 ? largest / 127 : 1);
-          for (int64_t j = 0; j < k; ++j) codes.push_back(static_cast<int8_t>(std::lround(rows[static_cast<size_t>(r * k + j)] / scales.back())));
+          for (int64_t j = 0; j < k; ++j)
+            codes.push_back(static_cast<int8_t>(
+                std::lround(rows[static_cast<size_t>(r * k + j)] / scales.back())));
         }
         context.emit(i, "mlp_codes", begin, end, codes.data(), codes.size());
         context.emit(i, "mlp_scale", begin, end, scales.data(), scales.size() * 4);
@@ -91,17 +101,26 @@ class MlpQuantizer final : public pluq::Quantizer {
 
 class MlpFormat final : public pluq::Format {
  public:
-  pluq::FormatInfo describe() const override { return {"mlp_int8", "", "int8 for the layers of the MLP only", {}}; }
-  pluq::ProbeResult probe(const pluq::ProbeRequest& r) override {
-    return r.quant_method == "mlp_int8" ? pluq::ProbeResult{900, "its own quant_method"} : pluq::ProbeResult{0, "another quant_method"};
+  pluq::FormatInfo describe() const override {
+    return {"mlp_int8", "", "int8 for the layers of the MLP only", {}};
   }
-  std::unique_ptr<pluq::QuantizationConfig> create_config(const pluq::ConfigRequest&) override { return std::make_unique<MlpConfig>(); }
+  pluq::ProbeResult probe(const pluq::ProbeRequest& r) override {
+    return r.quant_method == "mlp_int8" ? pluq::ProbeResult{900, "its own quant_method"}
+                                        : pluq::ProbeResult{0, "another quant_method"};
+  }
+  std::unique_ptr<pluq::QuantizationConfig> create_config(const pluq::ConfigRequest&) override {
+    return std::make_unique<MlpConfig>();
+  }
   std::vector<pluq::SampleLayer> samples(int64_t n, int64_t k) const override {
     return {{"mlp", R"({"quant_method": "mlp_int8"})", MlpMethod::specs(n, k)}};
   }
   std::string algorithms() const override { return "rtn"; }
-  std::unique_ptr<pluq::Quantizer> create_quantizer(pluq::QuantizeRequest r) override { return std::make_unique<MlpQuantizer>(std::move(r)); }
-  std::string write_config(const pluq::QuantizeRequest&, const std::vector<std::string>&) override { return R"({"quant_method": "mlp_int8"})"; }
+  std::unique_ptr<pluq::Quantizer> create_quantizer(pluq::QuantizeRequest r) override {
+    return std::make_unique<MlpQuantizer>(std::move(r));
+  }
+  std::string write_config(const pluq::QuantizeRequest&, const std::vector<std::string>&) override {
+    return R"({"quant_method": "mlp_int8"})";
+  }
 };
 
 }  // namespace

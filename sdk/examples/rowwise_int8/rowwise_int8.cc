@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// A whole format in one file: int8 weights with one scale per row. Built outside pluq's tree against the installed SDK:
+// A whole format in one file: int8 weights with one scale per row. Built outside pluq's tree
+// against the installed SDK:
 //   cmake -S . -B build -DCMAKE_PREFIX_PATH=<pluq> && cmake --build build
 //   pluq quantize MODEL -o OUT --format rowwise_int8 --plugins build/lib/pluq/plugins
 //   pluq run OUT -p "Hello" --plugins build/lib/pluq/plugins
-// On disk, per linear layer:  codes I8 [N, K],  row_scale F32 [N];  W[n, k] = row_scale[n] * codes[n, k].
+// On disk, per linear layer:  codes I8 [N, K],  row_scale F32 [N];  W[n, k] = row_scale[n] *
+// codes[n, k].
 #include <cmath>
 
 #include "pluq/plugin.hpp"
@@ -25,18 +27,21 @@ class RowwiseMethod final : public pluq::LinearMethod {
 
   std::vector<pluq::WeightSpec> create_weights() const override { return specs(layer()); }
 
-  void dequantize(const pluq::Tensors& tensors, int64_t n_begin, int64_t n_end, float* out, int64_t ld) const override {
+  void dequantize(const pluq::Tensors& tensors, int64_t n_begin, int64_t n_end, float* out,
+                  int64_t ld) const override {
     const pluq::Tensor &codes = tensors.at("codes"), &scale = tensors.at("row_scale");
     const int64_t k = layer().k();
     for (int64_t n = n_begin; n < n_end; ++n) {
-      for (int64_t i = 0; i < k; ++i) out[(n - n_begin) * ld + i] = scale.real(n) * codes.load<int8_t>(n * k + i);
+      for (int64_t i = 0; i < k; ++i)
+        out[(n - n_begin) * ld + i] = scale.real(n) * codes.load<int8_t>(n * k + i);
     }
   }
 
   // The tensors, and of each the part that this shard of the layer needs.
   static std::vector<pluq::WeightSpec> specs(const pluq::LayerDesc& l) {
     const pluq::shard::Range n = pluq::shard::outputs(l), k = pluq::shard::inputs(l);
-    pluq::WeightSpec codes = pluq::shard::spec("codes", PLUQ_DTYPE_I8, {l.out_features, l.in_features}, {n, k});
+    pluq::WeightSpec codes =
+        pluq::shard::spec("codes", PLUQ_DTYPE_I8, {l.out_features, l.in_features}, {n, k});
     pluq::WeightSpec scale = pluq::shard::spec("row_scale", PLUQ_DTYPE_F32, {l.out_features}, {n});
     scale.sample = pluq::Sample::real(1e-3, 1e-2);
     return {codes, scale};
@@ -52,7 +57,8 @@ class RowwiseMethod final : public pluq::LinearMethod {
 class RowwiseConfig final : public pluq::QuantizationConfig {
  public:
   pluq::Choice get_quant_method(const pluq::LayerDesc& layer, const pluq::Device&) override {
-    if (!layer.tensors.has("codes") || !layer.tensors.has("row_scale")) return pluq::Choice::not_mine("no codes and row_scale");
+    if (!layer.tensors.has("codes") || !layer.tensors.has("row_scale"))
+      return pluq::Choice::not_mine("no codes and row_scale");
     return pluq::Choice::use(std::make_unique<RowwiseMethod>(layer), 500);
   }
 };
@@ -74,9 +80,12 @@ class RowwiseQuantizer final : public pluq::Quantizer {
         context.rows(i, begin, end, rows.data(), k);
         for (int64_t r = 0; r < end - begin; ++r) {
           float largest = 0;
-          for (int64_t j = 0; j < k; ++j) largest = std::fmax(largest, std::fabs(rows[static_cast<size_t>(r * k + j)]));
+          for (int64_t j = 0; j < k; ++j)
+            largest = std::fmax(largest, std::fabs(rows[static_cast<size_t>(r * k + j)]));
           scales.push_back(largest > 0 ? largest / 127 : 1);
-          for (int64_t j = 0; j < k; ++j) codes.push_back(static_cast<int8_t>(std::lround(rows[static_cast<size_t>(r * k + j)] / scales.back())));
+          for (int64_t j = 0; j < k; ++j)
+            codes.push_back(static_cast<int8_t>(
+                std::lround(rows[static_cast<size_t>(r * k + j)] / scales.back())));
         }
         context.emit(i, "codes", begin, end, codes.data(), codes.size());
         context.emit(i, "row_scale", begin, end, scales.data(), scales.size() * 4);
@@ -87,14 +96,23 @@ class RowwiseQuantizer final : public pluq::Quantizer {
 
 class RowwiseFormat final : public pluq::Format {
  public:
-  pluq::FormatInfo describe() const override { return {"rowwise_int8", "", "int8 with one scale per row", {}}; }
-  pluq::ProbeResult probe(const pluq::ProbeRequest& r) override {
-    return r.quant_method == "rowwise_int8" ? pluq::ProbeResult{900, "its own quant_method"} : pluq::ProbeResult{0, "another quant_method"};
+  pluq::FormatInfo describe() const override {
+    return {"rowwise_int8", "", "int8 with one scale per row", {}};
   }
-  std::unique_ptr<pluq::QuantizationConfig> create_config(const pluq::ConfigRequest&) override { return std::make_unique<RowwiseConfig>(); }
+  pluq::ProbeResult probe(const pluq::ProbeRequest& r) override {
+    return r.quant_method == "rowwise_int8" ? pluq::ProbeResult{900, "its own quant_method"}
+                                            : pluq::ProbeResult{0, "another quant_method"};
+  }
+  std::unique_ptr<pluq::QuantizationConfig> create_config(const pluq::ConfigRequest&) override {
+    return std::make_unique<RowwiseConfig>();
+  }
   std::string algorithms() const override { return "rtn"; }
-  std::unique_ptr<pluq::Quantizer> create_quantizer(pluq::QuantizeRequest r) override { return std::make_unique<RowwiseQuantizer>(std::move(r)); }
-  std::string write_config(const pluq::QuantizeRequest&, const std::vector<std::string>&) override { return R"({"quant_method": "rowwise_int8"})"; }
+  std::unique_ptr<pluq::Quantizer> create_quantizer(pluq::QuantizeRequest r) override {
+    return std::make_unique<RowwiseQuantizer>(std::move(r));
+  }
+  std::string write_config(const pluq::QuantizeRequest&, const std::vector<std::string>&) override {
+    return R"({"quant_method": "rowwise_int8"})";
+  }
 };
 
 }  // namespace

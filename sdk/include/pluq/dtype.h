@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Element types of tensors: an open set. A side that meets an id it does not know answers "unsupported" and
- * never fails otherwise. Plain C11; part of the ABI (see abi.h).
+ * Element types of tensors: an open set. A side that meets an id it does not know answers
+ * "unsupported" and never fails otherwise. Plain C11; part of the ABI (see abi.h).
  *
- * A type is an id plus its block: a scalar type has one element per block; sub-byte and GGUF block types have
- * several. Bytes of n elements = n / block_elements * block_bytes; n must be a whole number of blocks along the
- * innermost dimension. */
+ * A type is an id plus its block: a scalar type has one element per block; sub-byte and GGUF block
+ * types have several. Bytes of n elements = n / block_elements * block_bytes; n must be a whole
+ * number of blocks along the innermost dimension. */
 #ifndef PLUQ_DTYPE_H_
 #define PLUQ_DTYPE_H_
 
@@ -33,12 +33,13 @@ typedef struct pluq_dtype {
 #define PLUQ_DTYPE_F64 13u
 #define PLUQ_DTYPE_F8_E4M3 14u /* e4m3fn: no infinity, NaN only at 0x7f and 0xff */
 #define PLUQ_DTYPE_F8_E5M2 15u
-#define PLUQ_DTYPE_F8_E8M0 16u   /* a power of two, value 2^(byte - 127) */
+#define PLUQ_DTYPE_F8_E8M0 16u /* a power of two, value 2^(byte - 127) */
 #define PLUQ_DTYPE_F8_E4M3FNUZ 17u
 #define PLUQ_DTYPE_F8_E5M2FNUZ 18u
-#define PLUQ_DTYPE_F4_E2M1 19u   /* two per byte, the first in the low nibble */
+#define PLUQ_DTYPE_F4_E2M1 19u /* two per byte, the first in the low nibble */
 
-/* GGUF block types: this base plus ggml's type number, e.g. Q4_0 = 0x1000 + 2, Q4_K = 0x1000 + 12. */
+/* GGUF block types: this base plus ggml's type number, e.g. Q4_0 = 0x1000 + 2, Q4_K = 0x1000 + 12.
+ */
 #define PLUQ_DTYPE_GGML_BASE 0x1000u
 
 #endif /* PLUQ_DTYPE_H_ */

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// 4-bit floats and their power-of-two scales, one value at a time: the truth for every kernel. Header-only C++17, no
-// dependencies. Sources: OCP Microscaling Formats 1.0 (e2m1, e8m0).
+// 4-bit floats and their power-of-two scales, one value at a time: the truth for every kernel.
+// Header-only C++17, no dependencies. Sources: OCP Microscaling Formats 1.0 (e2m1, e8m0).
 //   e2m1   s ee m, bias 1, no infinity, no NaN     0 .5 1 1.5 2 3 4 6 and their negatives (bit 3)
 //   e8m0   an exponent of bias 127, 2^(code - 127); 0xff is NaN
 #pragma once

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// 8-bit floats, one value at a time: the truth for every kernel. Header-only C++17, no dependencies.
+// 8-bit floats, one value at a time: the truth for every kernel. Header-only C++17, no
+// dependencies.
 //            e4m3fn                        e5m2
 //   bias     7                             15
 //   largest  448 (0x7e)                    57344 (0x7b)
@@ -30,7 +31,8 @@ inline float from_e5m2(uint8_t code) {
   const int exponent = code >> 2 & 31, mantissa = code & 3;
   float value;
   if (exponent == 31) {
-    value = mantissa == 0 ? std::numeric_limits<float>::infinity() : std::numeric_limits<float>::quiet_NaN();
+    value = mantissa == 0 ? std::numeric_limits<float>::infinity()
+                          : std::numeric_limits<float>::quiet_NaN();
   } else if (exponent == 0) {
     value = std::ldexp(static_cast<float>(mantissa), -16);
   } else {

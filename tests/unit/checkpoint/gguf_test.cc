@@ -30,7 +30,9 @@ class Writer {
     bytes_ += text;
     return *this;
   }
-  Writer& head(uint64_t tensors, uint64_t keys, uint32_t version = 3) { return raw("GGUF").n(version).n(tensors).n(keys); }
+  Writer& head(uint64_t tensors, uint64_t keys, uint32_t version = 3) {
+    return raw("GGUF").n(version).n(tensors).n(keys);
+  }
   Writer& pad() {
     bytes_.resize((bytes_.size() + 31) / 32 * 32);
     return *this;
@@ -47,7 +49,8 @@ std::string good() {
   w.s("x.count").n<uint32_t>(4).n<uint32_t>(7);
   w.s("x.eps").n<uint32_t>(6).n<float>(0.5F);
   w.s("x.list").n<uint32_t>(9).n<uint32_t>(8).n<uint64_t>(2).s("a").s("bc");
-  w.s("w").n<uint32_t>(2).n<uint64_t>(32).n<uint64_t>(2).n<uint32_t>(8).n<uint64_t>(0);  // Q8_0 [2, 32]
+  w.s("w").n<uint32_t>(2).n<uint64_t>(32).n<uint64_t>(2).n<uint32_t>(8).n<uint64_t>(
+      0);  // Q8_0 [2, 32]
   return w.pad().raw(std::string(68, '\1')).bytes();
 }
 
@@ -69,7 +72,8 @@ TEST(Gguf, ReadsMetadataAndTensors) {
 TEST(Gguf, EveryTruncationIsAnError) {
   const TempDir dir;
   const std::string whole = good();
-  for (size_t n = 0; n < whole.size(); ++n) EXPECT_THROW(GgufFile::open(dir.write("m.gguf", whole.substr(0, n))), Error) << n;
+  for (size_t n = 0; n < whole.size(); ++n)
+    EXPECT_THROW(GgufFile::open(dir.write("m.gguf", whole.substr(0, n))), Error) << n;
 }
 
 TEST(Gguf, EverySingleByteChangeIsAnErrorOrStaysInTheFile) {
@@ -91,7 +95,8 @@ TEST(Gguf, EverySingleByteChangeIsAnErrorOrStaysInTheFile) {
 TEST(Gguf, HostileClaims) {
   const TempDir dir;
   const auto refuse = [&](const Writer& w, const char* says) {
-    expect_error(ErrorKind::kInput, {"m.gguf", says}, [&] { GgufFile::open(dir.write("m.gguf", w.bytes())); });
+    expect_error(ErrorKind::kInput, {"m.gguf", says},
+                 [&] { GgufFile::open(dir.write("m.gguf", w.bytes())); });
   };
   constexpr uint64_t kHuge = uint64_t{1} << 63;
   refuse(Writer().raw("GGML0000"), "not a GGUF file");
@@ -99,11 +104,18 @@ TEST(Gguf, HostileClaims) {
   refuse(Writer().head(kHuge, 0), "tensors are claimed");
   refuse(Writer().head(0, kHuge), "keys are claimed");
   refuse(Writer().head(0, 1).n(kHuge).raw(std::string(64, 'x')), "bytes are claimed");
-  refuse(Writer().head(0, 1).s("k").n<uint32_t>(9).n<uint32_t>(8).n(kHuge).raw(std::string(64, 'x')), "array elements are claimed");
-  refuse(Writer().head(0, 1).s("k").n<uint32_t>(9).n<uint32_t>(9).n<uint64_t>(1).raw(std::string(64, 'x')), "an array of type 9");
+  refuse(
+      Writer().head(0, 1).s("k").n<uint32_t>(9).n<uint32_t>(8).n(kHuge).raw(std::string(64, 'x')),
+      "array elements are claimed");
+  refuse(Writer().head(0, 1).s("k").n<uint32_t>(9).n<uint32_t>(9).n<uint64_t>(1).raw(
+             std::string(64, 'x')),
+         "an array of type 9");
   refuse(Writer().head(0, 1).s("k").n<uint32_t>(99).raw(std::string(64, 'x')), "unknown type 99");
-  refuse(Writer().head(0, 2).s("k").n<uint32_t>(4).n<uint32_t>(1).s("k").n<uint32_t>(4).n<uint32_t>(1), "is there twice");
-  refuse(Writer().head(0, 1).s("general.alignment").n<uint32_t>(4).n<uint32_t>(48), "accepted are powers of two");
+  refuse(
+      Writer().head(0, 2).s("k").n<uint32_t>(4).n<uint32_t>(1).s("k").n<uint32_t>(4).n<uint32_t>(1),
+      "is there twice");
+  refuse(Writer().head(0, 1).s("general.alignment").n<uint32_t>(4).n<uint32_t>(48),
+         "accepted are powers of two");
   refuse(Writer().head(0, 1).s("general.alignment").n<uint32_t>(10).n(kHuge), "out of range");
   const auto tensor = [](uint64_t k, uint64_t n, uint32_t type, uint64_t offset) {
     Writer w;
@@ -122,19 +134,23 @@ TEST(Gguf, HostileClaims) {
 // Decoded by the PyPI package gguf; see tests/data/gguf/make.py.
 TEST(GgufBlocks, DecodeBitForBitLikeThePackage) {
   const std::string folder = std::string(PLUQ_SOURCE_DIR) + "/tests/data/gguf/";
-  const std::string blocks = read_file(folder + "blocks.bin", 1 << 20), values = read_file(folder + "values.bin", 4 << 20);
+  const std::string blocks = read_file(folder + "blocks.bin", 1 << 20),
+                    values = read_file(folder + "values.bin", 4 << 20);
   const struct {
     uint32_t type;
     int64_t elements;
     size_t bytes;
-  } types[] = {{2, 32, 18}, {3, 32, 20}, {6, 32, 22}, {7, 32, 24}, {8, 32, 34}, {10, 256, 84}, {11, 256, 110}, {12, 256, 144}, {13, 256, 176}, {14, 256, 210}, {1, 1, 2}, {30, 1, 2}};
+  } types[] = {{2, 32, 18},    {3, 32, 20},    {6, 32, 22},    {7, 32, 24},
+               {8, 32, 34},    {10, 256, 84},  {11, 256, 110}, {12, 256, 144},
+               {13, 256, 176}, {14, 256, 210}, {1, 1, 2},      {30, 1, 2}};
   size_t at = 0, value = 0;
   for (const auto& t : types) {
     const int64_t n = 1024;
     std::vector<float> out(static_cast<size_t>(n));
     ASSERT_TRUE(gguf::dequantize_row(t.type, blocks.data() + at, out.data(), n));
     at += static_cast<size_t>(n / t.elements) * t.bytes;
-    EXPECT_EQ(std::memcmp(out.data(), values.data() + value, out.size() * 4), 0) << "type " << t.type;
+    EXPECT_EQ(std::memcmp(out.data(), values.data() + value, out.size() * 4), 0)
+        << "type " << t.type;
     value += out.size() * 4;
   }
   EXPECT_EQ(at, blocks.size());

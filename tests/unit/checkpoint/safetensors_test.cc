@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Every rule of the safetensors reader, by its message; every truncation and every single-byte change of a header.
+// Every rule of the safetensors reader, by its message; every truncation and every single-byte
+// change of a header.
 #include "checkpoint/safetensors.h"
 
 #include <gtest/gtest.h>
@@ -26,12 +27,14 @@ SafetensorsFile read(const TempDir& dir, const std::string& content) {
   return read_safetensors(MappedFile::open(dir.write("m.safetensors", content)));
 }
 
-const char* const kGood = R"({"__metadata__":{"format":"pt"},"a":{"dtype":"F16","shape":[2,3],"data_offsets":[0,12]},)"
-                          R"("s":{"dtype":"F32","shape":[],"data_offsets":[12,16]},"e":{"dtype":"I8","shape":[0,4],"data_offsets":[16,16]}})";
+const char* const kGood =
+    R"({"__metadata__":{"format":"pt"},"a":{"dtype":"F16","shape":[2,3],"data_offsets":[0,12]},)"
+    R"("s":{"dtype":"F32","shape":[],"data_offsets":[12,16]},"e":{"dtype":"I8","shape":[0,4],"data_offsets":[16,16]}})";
 
 TEST(Safetensors, ReadsShapesAndData) {
   const TempDir dir;
-  const SafetensorsFile f = read(dir, with_header(std::string(kGood) + "   ", 16));  // padding, misaligned data
+  const SafetensorsFile f =
+      read(dir, with_header(std::string(kGood) + "   ", 16));  // padding, misaligned data
   ASSERT_EQ(f.tensors.size(), 3u);
   EXPECT_EQ(f.tensors[0].dtype.id, PLUQ_DTYPE_F16);
   EXPECT_EQ(f.tensors[0].shape, (std::vector<int64_t>{2, 3}));
@@ -47,27 +50,32 @@ TEST(Safetensors, EachRuleHasItsMessage) {
     size_t data;
     const char* says;
   } cases[] = {
-      {R"({"a":{"dtype":"F16","shape":[2],"data_offsets":[0,4]},"a":{"dtype":"F16","shape":[2],"data_offsets":[4,8]}})", 8, "duplicate key 'a'"},
+      {R"({"a":{"dtype":"F16","shape":[2],"data_offsets":[0,4]},"a":{"dtype":"F16","shape":[2],"data_offsets":[4,8]}})",
+       8, "duplicate key 'a'"},
       {R"({"a":{"dtype":"F16","shape":[2],"data_offsets":[2,6]}})", 6, "a hole"},
-      {R"({"a":{"dtype":"F16","shape":[2],"data_offsets":[0,4]},"b":{"dtype":"F16","shape":[2],"data_offsets":[2,6]}})", 6, "an overlap"},
+      {R"({"a":{"dtype":"F16","shape":[2],"data_offsets":[0,4]},"b":{"dtype":"F16","shape":[2],"data_offsets":[2,6]}})",
+       6, "an overlap"},
       {R"({"a":{"dtype":"F16","shape":[2],"data_offsets":[0,4]}})", 5, "1 bytes after that"},
       {R"({"a":{"dtype":"F16","shape":[2],"data_offsets":[0,4]}})", 3, "outside the 3 bytes"},
       {R"({"a":{"dtype":"F16","shape":[2],"data_offsets":[4,0]}})", 4, "data_offsets [4, 0]"},
       {R"({"a":{"dtype":"F16","shape":[3],"data_offsets":[0,4]}})", 4, "needs 6 bytes"},
       {R"({"a":{"dtype":"F99","shape":[2],"data_offsets":[0,4]}})", 4, "accepted are BOOL"},
       {R"({"a":{"dtype":"F16","shape":[-2],"data_offsets":[0,4]}})", 4, "whole number from 0"},
-      {R"({"a":{"dtype":"F16","shape":[4194305,4194305,211106198978564],"data_offsets":[0,4]}})", 4, "overflows"},
+      {R"({"a":{"dtype":"F16","shape":[4194305,4194305,211106198978564],"data_offsets":[0,4]}})", 4,
+       "overflows"},
       {R"({"a":{"dtype":"F4","shape":[3],"data_offsets":[0,1]}})", 1, "whole number of F4 blocks"},
       {R"({"a":{"dtype":"F16","shape":[2]}})", 0, "'data_offsets' is missing"},
       {R"({"a":{"dtype":"F16","shape":[2],"data_offsets":[0,4],"x":1}})", 4, "unknown key 'x'"},
       {R"({"a":7})", 0, "expected an object"},
       {R"({"__metadata__":{"a":1}})", 0, "is not a string"},
       {R"([1])", 0, "does not begin with '{'"},
-      {R"({"a":{"dtype":"F16","shape":[2],"data_offsets":[0,18446744073709551615]}})", 4, "outside the 4 bytes"},
+      {R"({"a":{"dtype":"F16","shape":[2],"data_offsets":[0,18446744073709551615]}})", 4,
+       "outside the 4 bytes"},
   };
   const TempDir dir;
   for (const auto& c : cases) {
-    expect_error(ErrorKind::kInput, {"m.safetensors", c.says}, [&] { read(dir, with_header(c.header, c.data)); });
+    expect_error(ErrorKind::kInput, {"m.safetensors", c.says},
+                 [&] { read(dir, with_header(c.header, c.data)); });
   }
 }
 
@@ -76,7 +84,8 @@ TEST(Safetensors, HugeClaimsAllocateNothing) {
   std::string huge(8, '\xff');
   expect_error(ErrorKind::kInput, {"at most 100000000"}, [&] { read(dir, huge + "{}"); });
   const uint64_t beyond = 99'999'999;
-  expect_error(ErrorKind::kInput, {"does not fit"}, [&] { read(dir, std::string(reinterpret_cast<const char*>(&beyond), 8) + "{}"); });
+  expect_error(ErrorKind::kInput, {"does not fit"},
+               [&] { read(dir, std::string(reinterpret_cast<const char*>(&beyond), 8) + "{}"); });
   expect_error(ErrorKind::kInput, {"too short"}, [&] { read(dir, "1234567"); });
 }
 
@@ -110,34 +119,45 @@ TEST(Safetensors, EverySingleByteChangeIsAnErrorOrStaysInTheFile) {
 
 TEST(Checkpoint, ShardsByIndex) {
   const TempDir dir;
-  dir.write("model-1.safetensors", with_header(R"({"a":{"dtype":"I8","shape":[2],"data_offsets":[0,2]}})", 2));
-  dir.write("model-2.safetensors", with_header(R"({"b":{"dtype":"I8","shape":[1],"data_offsets":[0,1]}})", 1));
-  const auto index = [&](const std::string& map) { dir.write("model.safetensors.index.json", R"({"weight_map":)" + map + "}"); };
+  dir.write("model-1.safetensors",
+            with_header(R"({"a":{"dtype":"I8","shape":[2],"data_offsets":[0,2]}})", 2));
+  dir.write("model-2.safetensors",
+            with_header(R"({"b":{"dtype":"I8","shape":[1],"data_offsets":[0,1]}})", 1));
+  const auto index = [&](const std::string& map) {
+    dir.write("model.safetensors.index.json", R"({"weight_map":)" + map + "}");
+  };
   index(R"({"a":"model-1.safetensors","b":"model-2.safetensors"})");
   const auto c = Checkpoint::open(dir.path());
   EXPECT_EQ(c->tensors().size(), 2u);
   EXPECT_NE(c->find("b"), nullptr);
   expect_error(ErrorKind::kInput, {"tensor 'q' is missing"}, [&] { c->at("q"); });
   index(R"({"a":"model-1.safetensors","b":"model-1.safetensors"})");
-  expect_error(ErrorKind::kInput, {"'b' is not in its shard"}, [&] { Checkpoint::open(dir.path()); });
+  expect_error(ErrorKind::kInput, {"'b' is not in its shard"},
+               [&] { Checkpoint::open(dir.path()); });
   index(R"({"a":"model-1.safetensors","z":"model-2.safetensors"})");
-  expect_error(ErrorKind::kInput, {"the index does not name"}, [&] { Checkpoint::open(dir.path()); });
-  for (const char* name : {"../x.safetensors", "/etc/passwd", "sub/x.safetensors", "..", "", "x\\u0000.safetensors", "a\\\\b.safetensors", "x.bin"}) {
+  expect_error(ErrorKind::kInput, {"the index does not name"},
+               [&] { Checkpoint::open(dir.path()); });
+  for (const char* name : {"../x.safetensors", "/etc/passwd", "sub/x.safetensors", "..", "",
+                           "x\\u0000.safetensors", "a\\\\b.safetensors", "x.bin"}) {
     index(std::string(R"({"a":")") + name + "\"}");
-    expect_error(ErrorKind::kInput, {"not a plain *.safetensors file name"}, [&] { Checkpoint::open(dir.path()); });
+    expect_error(ErrorKind::kInput, {"not a plain *.safetensors file name"},
+                 [&] { Checkpoint::open(dir.path()); });
   }
 }
 
 TEST(Checkpoint, FindsTheFileOrSaysWhatIsThere) {
   const TempDir dir;
-  expect_error(ErrorKind::kInput, {"no such model directory"}, [&] { Checkpoint::open(dir.path() + "/none"); });
+  expect_error(ErrorKind::kInput, {"no such model directory"},
+               [&] { Checkpoint::open(dir.path() + "/none"); });
   expect_error(ErrorKind::kInput, {"found none"}, [&] { Checkpoint::open(dir.path()); });
   dir.write("pytorch_model.bin", "x");
-  expect_error(ErrorKind::kInput, {"pytorch_model.bin is a pickle file"}, [&] { Checkpoint::open(dir.path()); });
+  expect_error(ErrorKind::kInput, {"pytorch_model.bin is a pickle file"},
+               [&] { Checkpoint::open(dir.path()); });
   dir.write("gptq_model-4bit-128g.safetensors", with_header("{}", 0));
   EXPECT_EQ(Checkpoint::open(dir.path())->tensors().size(), 0u);
   dir.write("other.safetensors", with_header("{}", 0));
-  expect_error(ErrorKind::kInput, {"found gptq_model-4bit-128g.safetensors, other.safetensors"}, [&] { Checkpoint::open(dir.path()); });
+  expect_error(ErrorKind::kInput, {"found gptq_model-4bit-128g.safetensors, other.safetensors"},
+               [&] { Checkpoint::open(dir.path()); });
 }
 
 }  // namespace

@@ -17,7 +17,9 @@ namespace {
 using test::expect_error;
 using test::TempDir;
 
-std::vector<std::byte> bytes(size_t n, int value) { return std::vector<std::byte>(n, static_cast<std::byte>(value)); }
+std::vector<std::byte> bytes(size_t n, int value) {
+  return std::vector<std::byte>(n, static_cast<std::byte>(value));
+}
 
 TEST(ModelWriter, WritesShardsThatReadBack) {
   const TempDir dir;
@@ -42,7 +44,8 @@ TEST(ModelWriter, WritesShardsThatReadBack) {
   EXPECT_EQ(c->at("a").data[39], std::byte{1});
   EXPECT_EQ(c->at("a").data[40], std::byte{2});
   EXPECT_EQ(c->at("c").shape.size(), 0u);
-  for (const auto& e : std::filesystem::directory_iterator(out)) EXPECT_NE(e.path().extension(), ".partial");
+  for (const auto& e : std::filesystem::directory_iterator(out))
+    EXPECT_NE(e.path().extension(), ".partial");
 }
 
 TEST(ModelWriter, LeavesNothingBehindWhenNotFinished) {
@@ -63,13 +66,17 @@ TEST(ModelWriter, RefusesWhatWouldDoHarm) {
   const TempDir dir;
   dir.write("x", "x");
   expect_error(ErrorKind::kUsage, {"not an empty directory"}, [&] { ModelWriter(dir.path(), ""); });
-  expect_error(ErrorKind::kUsage, {"the output is the input"}, [&] { ModelWriter(dir.path(), dir.path()); });
+  expect_error(ErrorKind::kUsage, {"the output is the input"},
+               [&] { ModelWriter(dir.path(), dir.path()); });
   ModelWriter w(dir.path() + "/m", "");
   w.declare("a", dtype_by_id(PLUQ_DTYPE_I8), {4, 2});
-  expect_error(ErrorKind::kInput, {"declared twice"}, [&] { w.declare("a", dtype_by_id(PLUQ_DTYPE_I8), {4}); });
+  expect_error(ErrorKind::kInput, {"declared twice"},
+               [&] { w.declare("a", dtype_by_id(PLUQ_DTYPE_I8), {4}); });
   w.open();
-  expect_error(ErrorKind::kPlugin, {"do not fit tensor 'a'"}, [&] { w.write("a", 3, 5, bytes(4, 0)); });
-  expect_error(ErrorKind::kPlugin, {"do not fit tensor 'a'"}, [&] { w.write("a", 0, 1, bytes(3, 0)); });
+  expect_error(ErrorKind::kPlugin, {"do not fit tensor 'a'"},
+               [&] { w.write("a", 3, 5, bytes(4, 0)); });
+  expect_error(ErrorKind::kPlugin, {"do not fit tensor 'a'"},
+               [&] { w.write("a", 0, 1, bytes(3, 0)); });
   expect_error(ErrorKind::kPlugin, {"was not declared"}, [&] { w.write("b", 0, 1, bytes(3, 0)); });
 }
 
@@ -81,7 +88,9 @@ TEST(Convert, HalvesRoundTripAndRoundToEven) {
     if (!std::isnan(b)) EXPECT_EQ(f32_to_bf16(b), bits);
     const int exponent = bits >> 10 & 31, mantissa = bits & 1023;
     if (exponent != 31) {
-      const double want = (exponent == 0 ? std::ldexp(mantissa, -24) : std::ldexp(1024 + mantissa, exponent - 25)) * (bits & 0x8000 ? -1 : 1);
+      const double want =
+          (exponent == 0 ? std::ldexp(mantissa, -24) : std::ldexp(1024 + mantissa, exponent - 25)) *
+          (bits & 0x8000 ? -1 : 1);
       EXPECT_EQ(static_cast<double>(f), want);
     }
     // Halfway to the next number goes to the even one.

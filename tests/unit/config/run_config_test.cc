@@ -29,7 +29,8 @@ layers:
   - {match: "re:.*\\.v_proj", format: w4}
 kv_cache: {dtype: bf16}
 generation: {max_new_tokens: 5, temperature: 0.5, stop: ["x"]}
-)", "/etc/pluq/run.yaml");
+)",
+                                       "/etc/pluq/run.yaml");
   EXPECT_EQ(c.model, "/etc/pluq/m");
   EXPECT_EQ(c.plugin_paths, (std::vector<std::string>{"/etc/pluq/p", "/abs"}));
   EXPECT_EQ(c.plugin_allow, "/etc/pluq/p.sha256");
@@ -45,7 +46,8 @@ TEST(RunConfig, ErrorsNamePlaceAndAcceptedValues) {
   const auto refuse = [](const char* text, const char* where, const char* says) {
     expect_error(ErrorKind::kUsage, {where, says}, [&] { parse_run_config(text, "r.yaml"); });
   };
-  refuse("modle: x", "r.yaml:1:8", "unknown key 'modle' in the configuration (did you mean 'model'?)");
+  refuse("modle: x", "r.yaml:1:8",
+         "unknown key 'modle' in the configuration (did you mean 'model'?)");
   refuse("compute: quick", "r.yaml:1:10", "expected one of exact, fast");
   refuse("threads: 0", "r.yaml:1:10", "from 1 to 1024");
   refuse("layers: [{match: a}]", "r.yaml:1:10", "needs 'match' and 'format'");
@@ -60,7 +62,8 @@ TEST(RunConfig, ErrorsNamePlaceAndAcceptedValues) {
 
 TEST(RunConfig, ShippedFilesParse) {
   int files = 0;
-  for (const auto& e : std::filesystem::directory_iterator(std::string(PLUQ_SOURCE_DIR) + "/configs")) {
+  for (const auto& e :
+       std::filesystem::directory_iterator(std::string(PLUQ_SOURCE_DIR) + "/configs")) {
     if (e.path().extension() != ".yaml") continue;
     EXPECT_NO_THROW(read_run_config(e.path().string())) << e.path();
     ++files;

@@ -21,8 +21,10 @@ TEST(Yaml, KeepsPlacesAndTypes) {
   EXPECT_TRUE(n.find("c")->find("d")->boolean("d"));
   EXPECT_EQ(n.find("e")->kind, YamlNode::Kind::kNull);
   EXPECT_EQ(n.find("b")->items("b")[1].to_json().as_string(), "2");  // quoted: a text
-  expect_error(ErrorKind::kUsage, {"f.yaml:1:4", "'a' is '1', expected a whole number from 2 to 3"}, [&] { n.find("a")->integer("a", 2, 3); });
-  expect_error(ErrorKind::kUsage, {"f.yaml:4:5", "expected a number"}, [&] { n.find("b")->items("b")[1].real("b", 0, 9); });
+  expect_error(ErrorKind::kUsage, {"f.yaml:1:4", "'a' is '1', expected a whole number from 2 to 3"},
+               [&] { n.find("a")->integer("a", 2, 3); });
+  expect_error(ErrorKind::kUsage, {"f.yaml:4:5", "expected a number"},
+               [&] { n.find("b")->items("b")[1].real("b", 0, 9); });
 }
 
 TEST(Yaml, RefusesWithLineAndColumn) {
@@ -48,7 +50,8 @@ TEST(Matcher, PrefixRegexIsPythonsReMatch) {
   EXPECT_FALSE(PrefixRegex("b").match("abc"));
   EXPECT_TRUE(PrefixRegex(R"(.*\.(?:1[0-5])\..*)").match("model.layers.12.mlp"));
   expect_error(ErrorKind::kInput, {"pattern '(a'", "position"}, [] { PrefixRegex("(a"); });
-  expect_error(ErrorKind::kInput, {"too many steps"}, [] { PrefixRegex("(a+)+$").match(std::string(60, 'a') + "b"); });
+  expect_error(ErrorKind::kInput, {"too many steps"},
+               [] { PrefixRegex("(a+)+$").match(std::string(60, 'a') + "b"); });
 }
 
 TEST(Matcher, LayerPatterns) {

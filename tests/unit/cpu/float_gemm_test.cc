@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The float GEMM against a scalar oracle in double, for every ISA; AVX-512 also over its emulated vocabulary.
-// Bound per element: (K + blocks + 4) * 2^-24 * sum |x w| (twice that where multiply and add round apart).
+// The float GEMM against a scalar oracle in double, for every ISA; AVX-512 also over its emulated
+// vocabulary. Bound per element: (K + blocks + 4) * 2^-24 * sum |x w| (twice that where multiply
+// and add round apart).
 #include "pluq/cpu/float_gemm.h"
 
 #include <gtest/gtest.h>
@@ -26,7 +27,8 @@ class Guarded {
   explicit Guarded(int64_t bytes) {
     const auto body = static_cast<size_t>((bytes + 4095) / 4096 * 4096);
     size_ = body + 4096;
-    base_ = static_cast<uint8_t*>(::mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    base_ = static_cast<uint8_t*>(
+        ::mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
     ::mprotect(base_ + body, 4096, PROT_NONE);
     data_ = base_ + body - bytes;
     std::memset(data_, 0xff, static_cast<size_t>(bytes));
@@ -43,12 +45,14 @@ class Guarded {
 };
 
 double ieee(uint32_t code, int e, int m) {
-  const uint32_t magnitude = code & ((1U << (e + m)) - 1), exponent = magnitude >> m, fraction = magnitude & ((1U << m) - 1);
+  const uint32_t magnitude = code & ((1U << (e + m)) - 1), exponent = magnitude >> m,
+                 fraction = magnitude & ((1U << m) - 1);
   const double sign = (code >> (e + m) & 1) != 0 ? -1 : 1;
   const int bias = (1 << (e - 1)) - 1;
   if (exponent == (1U << e) - 1) return fraction != 0 ? NAN : sign * INFINITY;
-  return sign * (exponent != 0 ? std::ldexp(1.0 + std::ldexp(fraction, -m), static_cast<int>(exponent) - bias)
-                               : std::ldexp(fraction, 1 - bias - m));
+  return sign * (exponent != 0
+                     ? std::ldexp(1.0 + std::ldexp(fraction, -m), static_cast<int>(exponent) - bias)
+                     : std::ldexp(fraction, 1 - bias - m));
 }
 
 double value_of(FloatType type, uint32_t code) {
@@ -58,10 +62,14 @@ double value_of(FloatType type, uint32_t code) {
       std::memcpy(&f, &code, 4);
       return f;
     }
-    case FloatType::kF16: return ieee(code, 5, 10);
-    case FloatType::kBf16: return ieee(code, 8, 7);
-    case FloatType::kE4m3: return static_cast<double>(float8::from_e4m3(static_cast<uint8_t>(code)));
-    case FloatType::kE5m2: return ieee(code, 5, 2);
+    case FloatType::kF16:
+      return ieee(code, 5, 10);
+    case FloatType::kBf16:
+      return ieee(code, 8, 7);
+    case FloatType::kE4m3:
+      return static_cast<double>(float8::from_e4m3(static_cast<uint8_t>(code)));
+    case FloatType::kE5m2:
+      return ieee(code, 5, 2);
   }
   return 0;
 }
@@ -87,9 +95,11 @@ class FloatGemm : public testing::TestWithParam<const char*> {
     out.y = y.floats();
     out.ldy = ldy;
     for (int i = 0; i < workers; ++i) kernels_->round(&w, &in, workspace.data(), i, workers);
-    for (int i = workers - 1; i >= 0; --i) kernels_->gemm(&w, &in, &out, workspace.data(), i, workers);
+    for (int i = workers - 1; i >= 0; --i)
+      kernels_->gemm(&w, &in, &out, workspace.data(), i, workers);
     std::vector<float> dense(static_cast<size_t>(in.m * w.n));
-    for (int64_t m = 0; m < in.m; ++m) std::memcpy(dense.data() + m * w.n, y.floats() + m * ldy, static_cast<size_t>(w.n) * 4);
+    for (int64_t m = 0; m < in.m; ++m)
+      std::memcpy(dense.data() + m * w.n, y.floats() + m * ldy, static_cast<size_t>(w.n) * 4);
     return dense;
   }
 
@@ -98,13 +108,16 @@ class FloatGemm : public testing::TestWithParam<const char*> {
 
 // Every code of every narrow type, through small and large tiles.
 TEST_P(FloatGemm, DecodesEveryCodeExactly) {
-  for (const FloatType type : {FloatType::kF16, FloatType::kBf16, FloatType::kE4m3, FloatType::kE5m2}) {
+  for (const FloatType type :
+       {FloatType::kF16, FloatType::kBf16, FloatType::kE4m3, FloatType::kE5m2}) {
     FloatWeights w;
     w.type = type;
     w.n = float_type_bytes(type) == 2 ? 65536 : 256;
     w.k = 1;
     std::vector<uint8_t> source(static_cast<size_t>(w.n * float_type_bytes(type)));
-    for (int64_t i = 0; i < w.n; ++i) std::memcpy(source.data() + i * float_type_bytes(type), &i, static_cast<size_t>(float_type_bytes(type)));
+    for (int64_t i = 0; i < w.n; ++i)
+      std::memcpy(source.data() + i * float_type_bytes(type), &i,
+                  static_cast<size_t>(float_type_bytes(type)));
     const Guarded packed(float_packed_bytes(w));
     float_pack_init(&w, nullptr, packed.data());
     float_pack_panels(w, source.data(), 0, w.num_panels, packed.data());
@@ -118,10 +131,12 @@ TEST_P(FloatGemm, DecodesEveryCodeExactly) {
       for (int64_t i = 0; i < w.n * m; ++i) {
         const auto code = static_cast<uint32_t>(i % w.n);
         const double want = value_of(type, code);
-        if (type == FloatType::kE4m3 && std::isnan(want)) continue;  // refused at load, see float_types.h
+        if (type == FloatType::kE4m3 && std::isnan(want))
+          continue;  // refused at load, see float_types.h
         const float got = y[static_cast<size_t>(i)];
         if (std::isnan(want) ? !std::isnan(got) : static_cast<double>(got) != want) {
-          FAIL() << "type " << static_cast<int>(type) << " code " << code << " M " << m << ": " << got << ", want " << want;
+          FAIL() << "type " << static_cast<int>(type) << " code " << code << " M " << m << ": "
+                 << got << ", want " << want;
         }
       }
     }
@@ -130,7 +145,9 @@ TEST_P(FloatGemm, DecodesEveryCodeExactly) {
 
 TEST_P(FloatGemm, AgreesWithTheOracleAndItsBitsDoNotDependOnTheBatch) {
   std::mt19937 random(1);
-  const auto unit = [&] { return static_cast<float>(static_cast<int>(random() % 2001) - 1000) * 1e-3F; };
+  const auto unit = [&] {
+    return static_cast<float>(static_cast<int>(random() % 2001) - 1000) * 1e-3F;
+  };
   for (int t = 0; t < 5; ++t) {
     for (int kind = 0; kind < 3; ++kind) {
       for (const int64_t k : {1, 7, 31, 64, 128, 129, 257, 600}) {
@@ -143,7 +160,8 @@ TEST_P(FloatGemm, AgreesWithTheOracleAndItsBitsDoNotDependOnTheBatch) {
           w.block_n = n % 2 != 0 ? 32 : 5;
           w.block_k = k % 2 != 0 ? 100 : 128;
           const int64_t size = float_type_bytes(w.type);
-          std::vector<uint8_t> source(static_cast<size_t>(n * k * size) + 1);  // misaligned on purpose
+          std::vector<uint8_t> source(static_cast<size_t>(n * k * size) +
+                                      1);  // misaligned on purpose
           std::vector<double> values(static_cast<size_t>(n * k));
           for (int64_t i = 0; i < n * k; ++i) {
             uint32_t code = 0;
@@ -163,7 +181,8 @@ TEST_P(FloatGemm, AgreesWithTheOracleAndItsBitsDoNotDependOnTheBatch) {
             std::memcpy(source.data() + 1 + i * size, &code, static_cast<size_t>(size));
             values[static_cast<size_t>(i)] = value_of(w.type, code);
           }
-          std::vector<float> scales(static_cast<size_t>(std::max<int64_t>(1, float_scale_count(w))));
+          std::vector<float> scales(
+              static_cast<size_t>(std::max<int64_t>(1, float_scale_count(w))));
           for (float& s : scales) s = static_cast<float>(random() % 1000 + 1) * 1e-4F;
           const Guarded packed(float_packed_bytes(w));
           float_pack_init(&w, scales.data(), packed.data());
@@ -182,21 +201,27 @@ TEST_P(FloatGemm, AgreesWithTheOracleAndItsBitsDoNotDependOnTheBatch) {
             for (int64_t j = 0; j < n; ++j) {
               double want = 0, sum = 0;
               for (int64_t i = 0; i < k; ++i) {
-                const double scale = kind == 0 ? 1 : kind == 1 ? scales[static_cast<size_t>(j)]
-                                                               : scales[static_cast<size_t>(j / w.block_n * blocks + i / w.block_k)];
-                const double product = static_cast<double>(in.x[m * ldx + i]) * values[static_cast<size_t>(j * k + i)] * scale;
+                const double scale =
+                    kind == 0 ? 1
+                    : kind == 1
+                        ? scales[static_cast<size_t>(j)]
+                        : scales[static_cast<size_t>(j / w.block_n * blocks + i / w.block_k)];
+                const double product = static_cast<double>(in.x[m * ldx + i]) *
+                                       values[static_cast<size_t>(j * k + i)] * scale;
                 want += product;
                 sum += std::fabs(product);
               }
               const double bound = static_cast<double>(k + blocks + 4) * 0x1p-24 * 2 * sum + 1e-37;
-              ASSERT_NEAR(full[static_cast<size_t>(m * n + j)], want, bound) << "type " << t << " scale " << kind << " K " << k << " N " << n;
+              ASSERT_NEAR(full[static_cast<size_t>(m * n + j)], want, bound)
+                  << "type " << t << " scale " << kind << " K " << k << " N " << n;
             }
           }
           for (const int64_t m : {0, 1, 2, 3, 4, 5, 6, 7, 8, 13, 16}) {
             for (const int workers : {1, 2, 5}) {
               in.m = m;
               const std::vector<float> y = run(w, in, workers, n + 5);
-              ASSERT_TRUE(m == 0 || std::memcmp(y.data(), full.data(), y.size() * 4) == 0) << "type " << t << " K " << k << " M " << m << " workers " << workers;
+              ASSERT_TRUE(m == 0 || std::memcmp(y.data(), full.data(), y.size() * 4) == 0)
+                  << "type " << t << " K " << k << " M " << m << " workers " << workers;
             }
           }
         }
@@ -219,7 +244,8 @@ TEST_P(FloatGemm, RoundsActivationsAsTheCheckpointSays) {
   std::vector<float> x(static_cast<size_t>(rows * k));
   for (size_t i = 0; i < x.size(); ++i) {
     const size_t row = i / static_cast<size_t>(k);
-    x[i] = std::ldexp(static_cast<float>(static_cast<int>(random() % 20001) - 10000), -static_cast<int>(random() % 24));
+    x[i] = std::ldexp(static_cast<float>(static_cast<int>(random() % 20001) - 10000),
+                      -static_cast<int>(random() % 24));
     if (row == 5) x[i] = 0;
     if (row == 6) x[i] *= 1e-30F;
     if (row == 7 && i % static_cast<size_t>(k) == 3) x[i] *= 1000;
@@ -235,20 +261,27 @@ TEST_P(FloatGemm, RoundsActivationsAsTheCheckpointSays) {
     const std::vector<float> y = run(w, in, 3, k);
     for (int64_t m = 0; m < rows; ++m) {
       for (int64_t i = 0; i < k; ++i) {
-        const int64_t from = mode == FloatRound::kGroup ? i / 40 * 40 : 0, to = mode == FloatRound::kGroup ? std::min(k, from + 40) : k;
+        const int64_t from = mode == FloatRound::kGroup ? i / 40 * 40 : 0,
+                      to = mode == FloatRound::kGroup ? std::min(k, from + 40) : k;
         float largest = 0;
-        for (int64_t j = from; j < to; ++j) largest = std::max(largest, std::fabs(x[static_cast<size_t>(m * k + j)]));
+        for (int64_t j = from; j < to; ++j)
+          largest = std::max(largest, std::fabs(x[static_cast<size_t>(m * k + j)]));
         const float s = mode == FloatRound::kStatic ? 0.37F : largest / 448.0F;
-        const float v = s > 0 ? std::fmin(std::fmax(x[static_cast<size_t>(m * k + i)] / s, -448.0F), 448.0F) : 0;
+        const float v =
+            s > 0 ? std::fmin(std::fmax(x[static_cast<size_t>(m * k + i)] / s, -448.0F), 448.0F)
+                  : 0;
         const float want = s > 0 ? float8::from_e4m3(float8::to_e4m3(v)) * s : 0;
-        ASSERT_EQ(y[static_cast<size_t>(m * k + i)], want) << "mode " << static_cast<int>(mode) << " row " << m << " column " << i;
+        ASSERT_EQ(y[static_cast<size_t>(m * k + i)], want)
+            << "mode " << static_cast<int>(mode) << " row " << m << " column " << i;
       }
     }
   }
 }
 
 INSTANTIATE_TEST_SUITE_P(Isa, FloatGemm, testing::Values("portable", "avx2", "avx512", "emulated"),
-                         [](const testing::TestParamInfo<const char*>& info) { return std::string(info.param); });
+                         [](const testing::TestParamInfo<const char*>& info) {
+                           return std::string(info.param);
+                         });
 
 }  // namespace
 }  // namespace pluq::cpu

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The integer GEMM of every ISA against a scalar oracle in double that sees the same rounded activations. Bound per
-// output: gamma * sum |a| |w| with gamma = (2 G + 16) * 2^-24 (G groups; integer sums must be exact), plus, in exact mode,
-// half a step of the 24-bit fixed point. Every buffer ends at a page that may not be touched.
+// The integer GEMM of every ISA against a scalar oracle in double that sees the same rounded
+// activations. Bound per output: gamma * sum |a| |w| with gamma = (2 G + 16) * 2^-24 (G groups;
+// integer sums must be exact), plus, in exact mode, half a step of the 24-bit fixed point. Every
+// buffer ends at a page that may not be touched.
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -48,7 +49,9 @@ class Guarded {
   Guarded& operator=(const Guarded&) = delete;
   ~Guarded() { munmap(base_, total_); }
   template <class T>
-  T* as() const { return reinterpret_cast<T*>(data_); }
+  T* as() const {
+    return reinterpret_cast<T*>(data_);
+  }
 
  private:
   uint8_t* base_ = nullptr;
@@ -58,9 +61,9 @@ class Guarded {
 
 struct Matrix {
   IntSpec spec;
-  std::vector<uint8_t> codes;      // [N, K] original order
-  std::vector<float> scales;       // [N, G]
-  std::vector<float> zeros;        // [N, G]
+  std::vector<uint8_t> codes;  // [N, K] original order
+  std::vector<float> scales;   // [N, G]
+  std::vector<float> zeros;    // [N, G]
   std::vector<int32_t> perm, begins;
   int64_t groups = 0;
 };
@@ -74,8 +77,8 @@ float round_to(IntScaleType type, float v) {
   return v;
 }
 
-Matrix make_matrix(int64_t n, int64_t k, int bits, int group_size, IntZeroKind zero, IntScaleType scale, bool permuted,
-                   bool sums, unsigned seed) {
+Matrix make_matrix(int64_t n, int64_t k, int bits, int group_size, IntZeroKind zero,
+                   IntScaleType scale, bool permuted, bool sums, unsigned seed) {
   std::mt19937 rng(seed);
   Matrix a;
   a.spec.n = n;
@@ -87,8 +90,8 @@ Matrix make_matrix(int64_t n, int64_t k, int bits, int group_size, IntZeroKind z
   a.spec.scale_type = scale;
   a.spec.sums = sums;
   if (group_size == 0) {  // odd begins with an empty group
-    a.begins = {0, static_cast<int32_t>(k / 3), static_cast<int32_t>(k / 3), static_cast<int32_t>(k / 2),
-                static_cast<int32_t>(k)};
+    a.begins = {0, static_cast<int32_t>(k / 3), static_cast<int32_t>(k / 3),
+                static_cast<int32_t>(k / 2), static_cast<int32_t>(k)};
     a.spec.group_begin = a.begins.data();
     a.spec.num_groups = 4;
   }
@@ -141,7 +144,8 @@ struct Packed {
   }
 };
 
-// One row's activations as the kernels must round them, in permuted order: value = (q - zero) * scale.
+// One row's activations as the kernels must round them, in permuted order: value = (q - zero) *
+// scale.
 struct OracleRow {
   std::vector<double> value;
   std::vector<double> step;  // half the resolution, exact mode only
@@ -167,7 +171,8 @@ OracleRow round_row(const Matrix& a, const IntInput& in, int64_t m) {
   const float amax = std::max(high, -low);
   if (in.mode == IntActivation::kGroup || in.mode == IntActivation::kExact) {
     for (int64_t g = 0; g < a.groups; ++g) {
-      const int64_t begin = int_detail::group_begin(a.spec, g), end = int_detail::group_begin(a.spec, g + 1);
+      const int64_t begin = int_detail::group_begin(a.spec, g),
+                    end = int_detail::group_begin(a.spec, g + 1);
       float peak = 0;
       const float factor = amax < 0x1p-60f ? 0x1p80f : 1.0f;
       for (int64_t i = begin; i < end; ++i) peak = std::max(peak, std::fabs(x[column(i)] * factor));
@@ -190,7 +195,8 @@ OracleRow round_row(const Matrix& a, const IntInput& in, int64_t m) {
     scale = (high - low) / 255.0f;
     if (scale > 0) zero = std::clamp(std::nearbyint(-128.0f - low / scale), -128.0f, 127.0f);
   }
-  if (in.mode == IntActivation::kStatic) scale = in.static_scale, zero = static_cast<float>(in.static_zero);
+  if (in.mode == IntActivation::kStatic)
+    scale = in.static_scale, zero = static_cast<float>(in.static_zero);
   if (scale == 0) return row;
   for (int64_t i = 0; i < k; ++i) {
     const float q = std::clamp(std::nearbyint(x[column(i)] / scale) + zero, -128.0f, 127.0f);
@@ -199,8 +205,8 @@ OracleRow round_row(const Matrix& a, const IntInput& in, int64_t m) {
   return row;
 }
 
-std::vector<float> run(const IntKernels& kernels, const IntWeights& w, const IntInput& in, int workers,
-                       const float* bias = nullptr, int64_t ldy = 0) {
+std::vector<float> run(const IntKernels& kernels, const IntWeights& w, const IntInput& in,
+                       int workers, const float* bias = nullptr, int64_t ldy = 0) {
   if (ldy == 0) ldy = w.n;
   Guarded y((in.m > 0 ? (in.m - 1) * ldy + w.n : 0) * 4);
   Guarded workspace(int_workspace_bytes(w, in.m, in.mode, workers));
@@ -215,17 +221,20 @@ std::vector<float> run(const IntKernels& kernels, const IntWeights& w, const Int
   std::vector<float> result(in.m * w.n);
   for (int64_t m = 0; m < in.m; ++m) {
     std::memcpy(result.data() + m * w.n, y.as<float>() + m * ldy, w.n * 4);
-    for (int64_t i = w.n; m + 1 < in.m && i < ldy; ++i) EXPECT_EQ(y.as<float>()[m * ldy + i], untouched);
+    for (int64_t i = w.n; m + 1 < in.m && i < ldy; ++i)
+      EXPECT_EQ(y.as<float>()[m * ldy + i], untouched);
   }
   return result;
 }
 
-void check(const Matrix& a, const IntInput& in, const std::vector<float>& y, const std::string& what) {
+void check(const Matrix& a, const IntInput& in, const std::vector<float>& y,
+           const std::string& what) {
   const double gamma = (2.0 * static_cast<double>(a.groups) + 16.0) * 0x1p-24 *
                        (in.mode == IntActivation::kExact ? 2 : 1);
   std::vector<int> group_of(a.spec.k);
   for (int64_t g = 0; g < a.groups; ++g) {
-    for (int64_t i = int_detail::group_begin(a.spec, g); i < int_detail::group_begin(a.spec, g + 1); ++i) {
+    for (int64_t i = int_detail::group_begin(a.spec, g); i < int_detail::group_begin(a.spec, g + 1);
+         ++i) {
       group_of[i] = static_cast<int>(g);
     }
   }
@@ -235,13 +244,15 @@ void check(const Matrix& a, const IntInput& in, const std::vector<float>& y, con
       double sum = 0, size = 0, steps = 0;
       for (int64_t i = 0; i < a.spec.k; ++i) {
         const int64_t at = n * a.groups + group_of[i];
-        const double code = a.codes[n * a.spec.k + (a.spec.perm ? a.perm[i] : i)], scale = a.scales[at];
+        const double code = a.codes[n * a.spec.k + (a.spec.perm ? a.perm[i] : i)],
+                     scale = a.scales[at];
         double w, magnitude;
         if (a.spec.zero_kind == IntZeroKind::kOffset) {
           w = scale * code + a.zeros[at];
           magnitude = std::fabs(scale * code) + std::fabs(a.zeros[at]);
         } else {
-          w = scale * (code - (a.spec.zero_kind == IntZeroKind::kInteger ? a.zeros[at] : a.spec.zero_constant));
+          w = scale * (code - (a.spec.zero_kind == IntZeroKind::kInteger ? a.zeros[at]
+                                                                         : a.spec.zero_constant));
           magnitude = std::fabs(w);
         }
         sum += row.value[i] * w;
@@ -249,7 +260,8 @@ void check(const Matrix& a, const IntInput& in, const std::vector<float>& y, con
         steps += row.step[i] * magnitude;
       }
       const double bound = gamma * size + steps + 1e-44;
-      ASSERT_LE(std::fabs(y[m * a.spec.n + n] - sum), bound) << what << " row " << m << " column " << n;
+      ASSERT_LE(std::fabs(y[m * a.spec.n + n] - sum), bound)
+          << what << " row " << m << " column " << n;
     }
   }
 }
@@ -320,17 +332,20 @@ void sweep(const IntKernels& kernels, const Matrix& a, IntActivation mode, int64
   in.ld_codes = a.spec.k;
   in.code_scales = scales.data();
   in.code_zeros = a.spec.sums ? zeros.data() : nullptr;
-  const std::string what = "N " + std::to_string(a.spec.n) + " K " + std::to_string(a.spec.k) + " bits " +
-                           std::to_string(a.spec.bits) + " groups " + std::to_string(a.groups) + " mode " +
+  const std::string what = "N " + std::to_string(a.spec.n) + " K " + std::to_string(a.spec.k) +
+                           " bits " + std::to_string(a.spec.bits) + " groups " +
+                           std::to_string(a.groups) + " mode " +
                            std::to_string(static_cast<int>(mode)) + " M " + std::to_string(m);
   check(a, in, run(kernels, packed.w, in, workers), what);
 }
 
 TEST_P(IntGemm, AgreesWithOracleForEveryRowCount) {
   for (int bits : {4, 8}) {
-    const Matrix a = make_matrix(70, 200, bits, 64, IntZeroKind::kConstant, IntScaleType::kF16, false, true, 1);
+    const Matrix a =
+        make_matrix(70, 200, bits, 64, IntZeroKind::kConstant, IntScaleType::kF16, false, true, 1);
     for (int64_t m : {0, 1, 2, 3, 4, 5, 7, 8, 12, 13, 16, 17, 33, 64}) {
-      for (int mode = 0; mode <= 5; ++mode) sweep(*kernels_, a, static_cast<IntActivation>(mode), m, 2);
+      for (int mode = 0; mode <= 5; ++mode)
+        sweep(*kernels_, a, static_cast<IntActivation>(mode), m, 2);
     }
   }
 }
@@ -343,8 +358,10 @@ TEST_P(IntGemm, AgreesWithOracleForOddShapesAndGroups) {
       const int bits = 2 + static_cast<int>(seed % 7);
       const auto zero = static_cast<IntZeroKind>(seed % 3);
       const auto scale = static_cast<IntScaleType>(seed / 3 % 3);
-      const Matrix a = make_matrix(n, k, bits, group, zero, scale, seed % 2 == 0, seed % 5 == 0, seed);
-      for (int mode : {0, 1, 3, 4, 5}) sweep(*kernels_, a, static_cast<IntActivation>(mode), 1 + seed % 5 * 4, 3);
+      const Matrix a =
+          make_matrix(n, k, bits, group, zero, scale, seed % 2 == 0, seed % 5 == 0, seed);
+      for (int mode : {0, 1, 3, 4, 5})
+        sweep(*kernels_, a, static_cast<IntActivation>(mode), 1 + seed % 5 * 4, 3);
       ++seed;
     }
   }
@@ -354,9 +371,10 @@ TEST_P(IntGemm, AgreesWithOracleForEveryZeroAndScaleKind) {
   for (int bits : {3, 4, 5, 8}) {
     for (int zero = 0; zero < 3; ++zero) {
       for (int scale = 0; scale < 3; ++scale) {
-        const Matrix a = make_matrix(33, 160, bits, 32, static_cast<IntZeroKind>(zero), static_cast<IntScaleType>(scale),
-                                     true, true, 5);
-        for (int mode = 0; mode <= 5; ++mode) sweep(*kernels_, a, static_cast<IntActivation>(mode), 3, 1);
+        const Matrix a = make_matrix(33, 160, bits, 32, static_cast<IntZeroKind>(zero),
+                                     static_cast<IntScaleType>(scale), true, true, 5);
+        for (int mode = 0; mode <= 5; ++mode)
+          sweep(*kernels_, a, static_cast<IntActivation>(mode), 3, 1);
       }
     }
   }
@@ -364,16 +382,19 @@ TEST_P(IntGemm, AgreesWithOracleForEveryZeroAndScaleKind) {
 
 TEST_P(IntGemm, LongGroupsAndManyRowsAgree) {
   // More rows than one run holds, a group too long to unpack, three digits.
-  const Matrix a = make_matrix(3, 700, 4, -1, IntZeroKind::kInteger, IntScaleType::kF32, true, false, 21);
+  const Matrix a =
+      make_matrix(3, 700, 4, -1, IntZeroKind::kInteger, IntScaleType::kF32, true, false, 21);
   sweep(*kernels_, a, IntActivation::kExact, 300, 2);
   sweep(*kernels_, a, IntActivation::kGroup, 900, 2);
 }
 
-// Extreme codes: int16 and int32 sums must not saturate or wrap. All terms 1 x 127, so the answer is exact.
+// Extreme codes: int16 and int32 sums must not saturate or wrap. All terms 1 x 127, so the answer
+// is exact.
 TEST_P(IntGemm, ExtremeCodesAreExact) {
   for (int bits : {4, 8}) {
     const int64_t k = 32768;
-    Matrix a = make_matrix(33, k, bits, -1, IntZeroKind::kConstant, IntScaleType::kF32, false, true, 1);
+    Matrix a =
+        make_matrix(33, k, bits, -1, IntZeroKind::kConstant, IntScaleType::kF32, false, true, 1);
     a.spec.zero_constant = 0;
     std::fill(a.codes.begin(), a.codes.end(), static_cast<uint8_t>((1 << bits) - 1));
     std::fill(a.scales.begin(), a.scales.end(), 1.0f);
@@ -396,15 +417,18 @@ TEST_P(IntGemm, ExtremeCodesAreExact) {
   }
 }
 
-// 0/1 protocol: one activation and one weight are 1, all others 0: y shows exactly where each code is read.
+// 0/1 protocol: one activation and one weight are 1, all others 0: y shows exactly where each code
+// is read.
 TEST_P(IntGemm, EveryCodeIsReadFromItsPlace) {
   for (int bits : {4, 8}) {
     const int64_t n = 37, k = 45;
-    Matrix a = make_matrix(n, k, bits, 16, IntZeroKind::kConstant, IntScaleType::kF16, true, false, 9);
+    Matrix a =
+        make_matrix(n, k, bits, 16, IntZeroKind::kConstant, IntScaleType::kF16, true, false, 9);
     a.spec.zero_constant = 0;
     std::fill(a.codes.begin(), a.codes.end(), uint8_t{0});
     std::fill(a.scales.begin(), a.scales.end(), 1.0f);
-    for (int64_t i = 0; i < n * k; i += 1) a.codes[i] = static_cast<uint8_t>((i * 7 + i / k) % (1 << bits));
+    for (int64_t i = 0; i < n * k; i += 1)
+      a.codes[i] = static_cast<uint8_t>((i * 7 + i / k) % (1 << bits));
     Packed packed(a);
     std::vector<int8_t> eye(k * k, 0);
     for (int64_t i = 0; i < k; ++i) eye[i * k + i] = 1;
@@ -418,14 +442,16 @@ TEST_P(IntGemm, EveryCodeIsReadFromItsPlace) {
     in.one_scale = 1;
     const auto y = run(*kernels_, packed.w, in, 3);
     for (int64_t i = 0; i < k; ++i) {
-      for (int64_t j = 0; j < n; ++j) ASSERT_EQ(y[i * n + j], static_cast<float>(a.codes[j * k + i])) << i << " " << j;
+      for (int64_t j = 0; j < n; ++j)
+        ASSERT_EQ(y[i * n + j], static_cast<float>(a.codes[j * k + i])) << i << " " << j;
     }
   }
 }
 
 TEST_P(IntGemm, BitsDependOnTheRowAlone) {
   for (int bits : {4, 8}) {
-    const Matrix a = make_matrix(130, 300, bits, 128, IntZeroKind::kInteger, IntScaleType::kBf16, true, true, 4);
+    const Matrix a =
+        make_matrix(130, 300, bits, 128, IntZeroKind::kInteger, IntScaleType::kBf16, true, true, 4);
     Packed packed(a);
     const auto x = make_x(23, 300, 5);
     for (int mode : {0, 1, 2, 3, 5}) {
@@ -437,7 +463,8 @@ TEST_P(IntGemm, BitsDependOnTheRowAlone) {
       in.static_scale = 0.1f;
       const auto whole = run(*kernels_, packed.w, in, 1);
       for (int workers : {2, 3, 7, 40}) {
-        EXPECT_EQ(0, std::memcmp(whole.data(), run(*kernels_, packed.w, in, workers).data(), whole.size() * 4));
+        EXPECT_EQ(0, std::memcmp(whole.data(), run(*kernels_, packed.w, in, workers).data(),
+                                 whole.size() * 4));
       }
       for (int64_t begin : {0, 1, 5, 22}) {
         for (int64_t m : {1, 4, 9}) {
@@ -445,7 +472,8 @@ TEST_P(IntGemm, BitsDependOnTheRowAlone) {
           in.x = x.data() + begin * 300;
           in.m = m;
           const auto part = run(*kernels_, packed.w, in, 2);
-          EXPECT_EQ(0, std::memcmp(whole.data() + begin * 130, part.data(), part.size() * 4)) << begin << " " << m;
+          EXPECT_EQ(0, std::memcmp(whole.data() + begin * 130, part.data(), part.size() * 4))
+              << begin << " " << m;
         }
       }
     }
@@ -454,7 +482,8 @@ TEST_P(IntGemm, BitsDependOnTheRowAlone) {
 
 TEST_P(IntGemm, ZeroTinyHugeAndNonFiniteRows) {
   const int64_t k = 96;
-  const Matrix a = make_matrix(40, k, 4, 32, IntZeroKind::kConstant, IntScaleType::kF16, false, true, 6);
+  const Matrix a =
+      make_matrix(40, k, 4, 32, IntZeroKind::kConstant, IntScaleType::kF16, false, true, 6);
   Packed packed(a);
   auto x = make_x(7, k, 8);
   for (int64_t i = 0; i < k; ++i) {
@@ -491,7 +520,8 @@ TEST_P(IntGemm, ZeroTinyHugeAndNonFiniteRows) {
 }
 
 TEST_P(IntGemm, BiasAndLeadingDimension) {
-  const Matrix a = make_matrix(45, 64, 4, 32, IntZeroKind::kConstant, IntScaleType::kF16, false, false, 6);
+  const Matrix a =
+      make_matrix(45, 64, 4, 32, IntZeroKind::kConstant, IntScaleType::kF16, false, false, 6);
   Packed packed(a);
   const auto x = make_x(9, 70, 8);
   std::vector<float> bias(45);
@@ -506,7 +536,8 @@ TEST_P(IntGemm, BiasAndLeadingDimension) {
 }
 
 TEST_P(IntGemm, ZeroPointsWithoutSumsAreNeverSilentlyWrong) {
-  const Matrix a = make_matrix(5, 16, 8, -1, IntZeroKind::kConstant, IntScaleType::kF32, false, false, 6);
+  const Matrix a =
+      make_matrix(5, 16, 8, -1, IntZeroKind::kConstant, IntScaleType::kF32, false, false, 6);
   Packed packed(a);
   const auto x = make_x(2, 16, 8);
   IntInput in;
@@ -518,7 +549,8 @@ TEST_P(IntGemm, ZeroPointsWithoutSumsAreNeverSilentlyWrong) {
 }
 
 TEST_P(IntGemm, RealThreadsGiveTheSameBits) {
-  const Matrix a = make_matrix(200, 256, 4, 128, IntZeroKind::kConstant, IntScaleType::kF16, false, false, 6);
+  const Matrix a =
+      make_matrix(200, 256, 4, 128, IntZeroKind::kConstant, IntScaleType::kF16, false, false, 6);
   Packed packed(a);
   const auto x = make_x(3, 256, 8);
   IntInput in;
@@ -544,7 +576,8 @@ TEST_P(IntGemm, RealThreadsGiveTheSameBits) {
   EXPECT_EQ(0, std::memcmp(expected.data(), y.data(), y.size() * 4));
 }
 
-// f16 scales through the kernels: every pattern, subnormals included (w = scale * 1, x = 127 exactly representable).
+// f16 scales through the kernels: every pattern, subnormals included (w = scale * 1, x = 127
+// exactly representable).
 TEST_P(IntGemm, EveryHalfScaleIsDecodedExactly) {
   const int64_t n = 63488;  // all finite patterns: 2 * 31 * 1024
   Matrix a = make_matrix(n, 1, 4, -1, IntZeroKind::kConstant, IntScaleType::kF16, false, false, 6);
@@ -601,7 +634,8 @@ TEST(IntPack, ScaleTypeIsTheNarrowestExactOne) {
 }
 
 TEST(IntPack, WorkspaceNeverShrinks) {
-  const Matrix a = make_matrix(70, 200, 8, 64, IntZeroKind::kConstant, IntScaleType::kF16, false, true, 1);
+  const Matrix a =
+      make_matrix(70, 200, 8, 64, IntZeroKind::kConstant, IntScaleType::kF16, false, true, 1);
   Packed packed(a);
   int64_t last = 0;
   for (int64_t m = 0; m < 2000; m += 7) {

@@ -28,9 +28,12 @@ TEST(Isa, ForcedLevelsLowerTheFeatures) {
   cpu.features = PLUQ_CPU_X86_64_V2 | PLUQ_CPU_AVX2 | PLUQ_CPU_FMA | PLUQ_CPU_F16C | PLUQ_CPU_BMI2;
   EXPECT_EQ(best_isa(allowed_features(cpu, "")), Isa::kAvx2);
   EXPECT_EQ(best_isa(allowed_features(cpu, "portable")), Isa::kPortable);
-  expect_error(ErrorKind::kUsage, {"PLUQ_ISA=avx512", "offers at most avx2"}, [&] { allowed_features(cpu, "avx512"); });
-  expect_error(ErrorKind::kUsage, {"PLUQ_ISA=sse9", "accepted are auto, portable, avx2, avx512"}, [&] { allowed_features(cpu, "sse9"); });
-  cpu.features |= PLUQ_CPU_AVX512F | PLUQ_CPU_AVX512BW | PLUQ_CPU_AVX512VL | PLUQ_CPU_AVX512DQ | PLUQ_CPU_AVX512VNNI;
+  expect_error(ErrorKind::kUsage, {"PLUQ_ISA=avx512", "offers at most avx2"},
+               [&] { allowed_features(cpu, "avx512"); });
+  expect_error(ErrorKind::kUsage, {"PLUQ_ISA=sse9", "accepted are auto, portable, avx2, avx512"},
+               [&] { allowed_features(cpu, "sse9"); });
+  cpu.features |= PLUQ_CPU_AVX512F | PLUQ_CPU_AVX512BW | PLUQ_CPU_AVX512VL | PLUQ_CPU_AVX512DQ |
+                  PLUQ_CPU_AVX512VNNI;
   EXPECT_EQ(best_isa(allowed_features(cpu, "auto")), Isa::kAvx512);
   EXPECT_EQ(allowed_features(cpu, "avx2") & PLUQ_CPU_AVX512VNNI, 0u);
   cpu.features = 0;
@@ -55,7 +58,8 @@ TEST(ThreadPool, BarriersOrderEveryWorker) {
         for (int step = 1; step <= 10; ++step) {
           ++counts[static_cast<size_t>(worker)];
           pool.barrier(worker);
-          for (int i = 0; i < workers; ++i) bad += counts[static_cast<size_t>(i)] != counts[static_cast<size_t>(worker)];
+          for (int i = 0; i < workers; ++i)
+            bad += counts[static_cast<size_t>(i)] != counts[static_cast<size_t>(worker)];
           pool.barrier(worker);
         }
       });
@@ -73,7 +77,8 @@ TEST(ThreadPool, AnExceptionReachesTheCallerAndNobodyHangs) {
         if (worker == thrower) throw std::runtime_error("x");
         pool.barrier(worker);
         pool.barrier(worker);
-      }), std::runtime_error);
+      }),
+                   std::runtime_error);
     }
   }
   int ran = 0;
@@ -93,7 +98,9 @@ TEST(HostExec, ParallelReachesThePool) {
   ThreadPool pool(3);
   const HostExec exec(pool, -1, {}, nullptr);
   std::atomic<int> seen{0};
-  exec.get()->parallel(exec.get(), [](void* user, int32_t, int32_t n) { *static_cast<std::atomic<int>*>(user) += n; }, &seen);
+  exec.get()->parallel(
+      exec.get(),
+      [](void* user, int32_t, int32_t n) { *static_cast<std::atomic<int>*>(user) += n; }, &seen);
   EXPECT_EQ(seen, 9);
 }
 
@@ -105,9 +112,11 @@ TEST(Buffer, AlignedZeroedAndHonestAboutFailure) {
   }
   // A sanitizer's allocator ends the process instead of returning NULL.
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && !PLUQ_CLANG_SANITIZER
-  expect_error(ErrorKind::kFailed, {"out of memory: the test needs", "are available"}, [] { Buffer(size_t{1} << 60, "the test"); });
+  expect_error(ErrorKind::kFailed, {"out of memory: the test needs", "are available"},
+               [] { Buffer(size_t{1} << 60, "the test"); });
 #endif
-  expect_error(ErrorKind::kFailed, {"the test needs"}, [] { require_memory(uint64_t{1} << 60, "the test"); });
+  expect_error(ErrorKind::kFailed, {"the test needs"},
+               [] { require_memory(uint64_t{1} << 60, "the test"); });
 }
 
 }  // namespace

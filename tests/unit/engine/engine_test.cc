@@ -19,7 +19,9 @@ TEST(Sampler, GreedyTakesTheLowestIdOnATie) {
   Sampler s({});
   EXPECT_EQ(s.sample(std::vector<float>{1, 3, 3, 2}), 1);
   EXPECT_EQ(s.sample(std::vector<float>{NAN, -INFINITY, 2}), 2);
-  expect_error(ErrorKind::kFailed, {"no finite logit"}, [&] { s.sample(std::vector<float>{NAN, NAN}); });
+  expect_error(ErrorKind::kFailed, {"no finite logit"}, [&] {
+    s.sample(std::vector<float>{NAN, NAN});
+  });
 }
 
 TEST(Sampler, FollowsTheDistributionAndTheSeed) {

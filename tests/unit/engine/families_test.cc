@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Each model family on the small models of tests/data/families: logits against transformers' float32 forward, and the
-// same bits however the tokens are cut into forward passes and for any number of threads.
+// Each model family on the small models of tests/data/families: logits against transformers'
+// float32 forward, and the same bits however the tokens are cut into forward passes and for any
+// number of threads.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -32,7 +33,8 @@ std::vector<std::string> names() {
 std::vector<int32_t> read_ids() {
   std::vector<int32_t> out;
   const std::string text = read_file(kRoot + "/ids.txt", 1 << 16);
-  for (size_t at = 0; at < text.size(); at = text.find(',', at) == std::string::npos ? text.size() : text.find(',', at) + 1) {
+  for (size_t at = 0; at < text.size();
+       at = text.find(',', at) == std::string::npos ? text.size() : text.find(',', at) + 1) {
     out.push_back(std::stoi(text.substr(at)));
   }
   return out;
@@ -64,7 +66,8 @@ std::shared_ptr<Model> load(const std::string& name, uint32_t compute, int threa
   return load_model(plugins(), std::make_shared<ThreadPool>(threads), options).model;
 }
 
-std::vector<float> logits(const std::shared_ptr<Model>& model, const std::vector<int32_t>& ids, uint32_t kv, size_t step) {
+std::vector<float> logits(const std::shared_ptr<Model>& model, const std::vector<int32_t>& ids,
+                          uint32_t kv, size_t step) {
   SessionOptions options;
   options.kv_dtype = kv;
   Session session(model, options);
@@ -72,7 +75,9 @@ std::vector<float> logits(const std::shared_ptr<Model>& model, const std::vector
   const auto vocab = static_cast<int64_t>(model->config().vocab_size);
   for (size_t at = 0; at < ids.size(); at += step) {
     const size_t count = std::min(step, ids.size() - at);
-    session.all_logits({ids.data() + at, count}, [&](int64_t, int64_t n, const float* rows) { out.insert(out.end(), rows, rows + n * vocab); });
+    session.all_logits({ids.data() + at, count}, [&](int64_t, int64_t n, const float* rows) {
+      out.insert(out.end(), rows, rows + n * vocab);
+    });
   }
   return out;
 }
@@ -99,9 +104,11 @@ class Families : public testing::TestWithParam<std::string> {};
 TEST_P(Families, AgreesWithTransformers) {
   const std::vector<int32_t> ids = read_ids();
   const std::vector<float> want = read_expected(kRoot + "/" + GetParam() + "/expected.npy");
-  const std::vector<float> exact = logits(load(GetParam(), PLUQ_COMPUTE_EXACT, 2), ids, PLUQ_DTYPE_F32, ids.size());
+  const std::vector<float> exact =
+      logits(load(GetParam(), PLUQ_COMPUTE_EXACT, 2), ids, PLUQ_DTYPE_F32, ids.size());
   EXPECT_LT(relative(tail(exact, want.size()), want), 5e-6);
-  const std::vector<float> fast = logits(load(GetParam(), PLUQ_COMPUTE_FAST, 2), ids, PLUQ_DTYPE_F16, ids.size());
+  const std::vector<float> fast =
+      logits(load(GetParam(), PLUQ_COMPUTE_FAST, 2), ids, PLUQ_DTYPE_F16, ids.size());
   EXPECT_LT(relative(tail(fast, want.size()), want), 1e-2);
 }
 
@@ -118,7 +125,8 @@ TEST_P(Families, BitsDependNeitherOnChunksNorOnThreads) {
 TEST_P(Families, UsesEveryTensor) {
   LoadOptions options;
   options.path = kRoot + "/" + GetParam();
-  EXPECT_EQ(load_model(plugins(), std::make_shared<ThreadPool>(1), options).tensors_unused, std::vector<std::string>{});
+  EXPECT_EQ(load_model(plugins(), std::make_shared<ThreadPool>(1), options).tensors_unused,
+            std::vector<std::string>{});
   EXPECT_EQ(inspect_model(plugins(), options).tensors_unused, std::vector<std::string>{});
 }
 

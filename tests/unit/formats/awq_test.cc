@@ -8,7 +8,8 @@ namespace pluq::test {
 namespace {
 
 std::string config(const std::string& version, int64_t group, const std::string& more = "") {
-  return R"({"quant_method":"awq","bits":4,"group_size":)" + std::to_string(group) + R"(,"zero_point":true,"version":")" + version + "\"" + more + "}";
+  return R"({"quant_method":"awq","bits":4,"group_size":)" + std::to_string(group) +
+         R"(,"zero_point":true,"version":")" + version + "\"" + more + "}";
 }
 
 struct Logical {
@@ -35,7 +36,8 @@ Case make(const Logical& l, const std::string& version) {
   for (int64_t n = 0; n < l.n; ++n) {
     for (int64_t k = 0; k < l.k; ++k) {
       const auto at = static_cast<size_t>(n * l.groups + k / l.g);
-      c.w.push_back(l.scales[at] * static_cast<float>(l.codes[static_cast<size_t>(n * l.k + k)] - l.zeros[at]));
+      c.w.push_back(l.scales[at] *
+                    static_cast<float>(l.codes[static_cast<size_t>(n * l.k + k)] - l.zeros[at]));
     }
   }
   return c;
@@ -48,7 +50,8 @@ std::vector<uint32_t> interleaved(const std::vector<int>& rows, int64_t count, i
   for (int64_t r = 0; r < count; ++r) {
     for (int64_t c = 0; c < n / 8; ++c) {
       for (int i = 0; i < 8; ++i) {
-        words[static_cast<size_t>(r * n / 8 + c)] |= static_cast<uint32_t>(rows[static_cast<size_t>(r * n + 8 * c + order[i])]) << (4 * i);
+        words[static_cast<size_t>(r * n / 8 + c)] |=
+            static_cast<uint32_t>(rows[static_cast<size_t>(r * n + 8 * c + order[i])]) << (4 * i);
       }
     }
   }
@@ -59,7 +62,8 @@ template <class T>
 std::vector<T> transposed(const std::vector<T>& a, int64_t rows, int64_t columns) {
   std::vector<T> out(a.size());
   for (int64_t r = 0; r < rows; ++r) {
-    for (int64_t c = 0; c < columns; ++c) out[static_cast<size_t>(c * rows + r)] = a[static_cast<size_t>(r * columns + c)];
+    for (int64_t c = 0; c < columns; ++c)
+      out[static_cast<size_t>(c * rows + r)] = a[static_cast<size_t>(r * columns + c)];
   }
   return out;
 }
@@ -67,8 +71,10 @@ std::vector<T> transposed(const std::vector<T>& a, int64_t rows, int64_t columns
 Case gemm(const Logical& l, const std::string& version = "gemm") {
   Case c = make(l, version);
   c.scheme = "int4 g" + std::to_string(l.g) + " asym";
-  c.file = {tensor("qweight", PLUQ_DTYPE_I32, {l.k, l.n / 8}, interleaved(transposed(l.codes, l.n, l.k), l.k, l.n)),
-            tensor("qzeros", PLUQ_DTYPE_I32, {l.groups, l.n / 8}, interleaved(transposed(l.zeros, l.n, l.groups), l.groups, l.n)),
+  c.file = {tensor("qweight", PLUQ_DTYPE_I32, {l.k, l.n / 8},
+                   interleaved(transposed(l.codes, l.n, l.k), l.k, l.n)),
+            tensor("qzeros", PLUQ_DTYPE_I32, {l.groups, l.n / 8},
+                   interleaved(transposed(l.zeros, l.n, l.groups), l.groups, l.n)),
             reals("scales", PLUQ_DTYPE_F16, {l.groups, l.n}, transposed(l.scales, l.n, l.groups))};
   return c;
 }
@@ -91,21 +97,26 @@ Case gemv(const Logical& l) {
   }
   c.scheme = "int4 g" + std::to_string(l.g) + " asym gemv";
   c.file = {tensor("qweight", PLUQ_DTYPE_I32, {l.n, l.k / 8}, pack_stream(l.codes, 4)),
-            tensor("qzeros", PLUQ_DTYPE_I32, {l.n, padded / 8}, pack_stream(zeros, 4)), reals("scales", PLUQ_DTYPE_F16, {l.n, padded}, scales)};
+            tensor("qzeros", PLUQ_DTYPE_I32, {l.n, padded / 8}, pack_stream(zeros, 4)),
+            reals("scales", PLUQ_DTYPE_F16, {l.n, padded}, scales)};
   return c;
 }
 
-// The closed form of formats.md 2.4: where word c, nibble q of a tile of 4 rows by 64 columns comes from.
-Case gemv_fast(const Logical& l, const std::string& zeros_name = "qzeros", const std::string& version = "gemv_fast") {
+// The closed form of formats.md 2.4: where word c, nibble q of a tile of 4 rows by 64 columns comes
+// from.
+Case gemv_fast(const Logical& l, const std::string& zeros_name = "qzeros",
+               const std::string& version = "gemv_fast") {
   Case c = make(l, version);
   std::vector<uint16_t> words(static_cast<size_t>(l.n / 4 * l.k));
   for (int64_t r = 0; r < l.n / 4; ++r) {
     for (int64_t t = 0; t < l.k / 64; ++t) {
       for (int64_t w = 0; w < 64; ++w) {
         for (int64_t q = 0; q < 4; ++q) {
-          const int64_t f = 4 * w + q, row = f / 64, j = f % 64, u = j / 32, s = j % 32, big = s / 8, e = s % 8, half = e / 4, i = e % 4;
+          const int64_t f = 4 * w + q, row = f / 64, j = f % 64, u = j / 32, s = j % 32,
+                        big = s / 8, e = s % 8, half = e / 4, i = e % 4;
           const int64_t n = 4 * r + row, k = 64 * t + 32 * u + 8 * i + 2 * big + half;
-          words[static_cast<size_t>(r * l.k + 64 * t + w)] |= static_cast<uint16_t>(l.codes[static_cast<size_t>(n * l.k + k)] << (4 * q));
+          words[static_cast<size_t>(r * l.k + 64 * t + w)] |=
+              static_cast<uint16_t>(l.codes[static_cast<size_t>(n * l.k + k)] << (4 * q));
         }
       }
     }
@@ -114,13 +125,15 @@ Case gemv_fast(const Logical& l, const std::string& zeros_name = "qzeros", const
   std::vector<float> scales(static_cast<size_t>(padded * l.n)), offsets(scales.size());
   for (int64_t g = 0; g < l.groups; ++g) {
     for (int64_t n = 0; n < l.n; ++n) {
-      const auto from = static_cast<size_t>(n * l.groups + g), to = static_cast<size_t>(g * l.n + n);
+      const auto from = static_cast<size_t>(n * l.groups + g),
+                 to = static_cast<size_t>(g * l.n + n);
       scales[to] = l.scales[from];
       offsets[to] = -l.scales[from] * static_cast<float>(l.zeros[from]);
     }
   }
   c.scheme = "int4 g" + std::to_string(l.g) + " asym gemv_fast";
-  c.file = {tensor("qweight", PLUQ_DTYPE_I16, {l.n / 4, l.k}, words), reals(zeros_name, PLUQ_DTYPE_F16, {padded, l.n}, offsets),
+  c.file = {tensor("qweight", PLUQ_DTYPE_I16, {l.n / 4, l.k}, words),
+            reals(zeros_name, PLUQ_DTYPE_F16, {padded, l.n}, offsets),
             reals("scales", PLUQ_DTYPE_F16, {padded, l.n}, scales)};
   return c;
 }
@@ -150,14 +163,16 @@ TEST(Awq, GroupSizeMinusOneIsOneGroup) {
 TEST(Awq, Gemv) {
   check_case(gemv(random_layer(64, 256, 64)));
   check_case(gemv(random_layer(40, 256, 128)));
-  check_case(gemv(random_layer(40, 384, 32)));  // twelve groups: a shard's zero points begin inside a word
+  check_case(
+      gemv(random_layer(40, 384, 32)));  // twelve groups: a shard's zero points begin inside a word
 }
 
 TEST(Awq, GemvFastAndLlmAwq) {
   check_case(gemv_fast(random_layer(64, 256, 128)));
   check_case(gemv_fast(random_layer(32, 256, 64)));
   Case c = gemv_fast(random_layer(32, 256, 128), "scaled_zeros", "gemm");
-  c.config = R"({"quant_method":"awq","w_bit":4,"q_group_size":128,"zero_point":true,"version":"gemm","backend":"llm-awq"})";
+  c.config =
+      R"({"quant_method":"awq","w_bit":4,"q_group_size":128,"zero_point":true,"version":"gemm","backend":"llm-awq"})";
   check_case(c);
 }
 
@@ -192,11 +207,14 @@ TEST(Awq, ShardsThatAreNoBoxesNameTheMultiple) {
 }
 
 TEST(Awq, SymmetricWithoutZeroPointsIsRefused) {
-  for (Case c : {gemm(random_layer(32, 128, 32)), gemv(random_layer(32, 128, 32)), gemv_fast(random_layer(32, 128, 128))}) {
+  for (Case c : {gemm(random_layer(32, 128, 32)), gemv(random_layer(32, 128, 32)),
+                 gemv_fast(random_layer(32, 128, 128))}) {
     c.file.erase(c.file.begin() + 1);
     expect_refusal(c, PLUQ_STATUS_UNSUPPORTED, {"qzeros", "missing"});
-    c.config = c.config.substr(0, c.config.find("true")) + "false" + c.config.substr(c.config.find("true") + 4);
-    expect_refusal(c, PLUQ_STATUS_UNSUPPORTED, {"zero_point is false", "does not say where zero lies"});
+    c.config = c.config.substr(0, c.config.find("true")) + "false" +
+               c.config.substr(c.config.find("true") + 4);
+    expect_refusal(c, PLUQ_STATUS_UNSUPPORTED,
+                   {"zero_point is false", "does not say where zero lies"});
   }
 }
 
@@ -246,11 +264,14 @@ TEST(Awq, ModulesToNotConvertMatchesSubstringsButTensorsWin) {
 
 TEST(Awq, AutoRoundInAwqPacking) {
   Case c = gemm(random_layer(32, 128, 32));
-  c.config = R"({"quant_method":"auto-round","packing_format":"auto_round:auto_awq","bits":4,"group_size":32,"sym":false})";
+  c.config =
+      R"({"quant_method":"auto-round","packing_format":"auto_round:auto_awq","bits":4,"group_size":32,"sym":false})";
   EXPECT_GT(FakeFormat::get("awq").probe(c.config), 0);
   EXPECT_EQ(FakeFormat::get("gptq").probe(c.config), 0);
   check_case(c);
-  EXPECT_EQ(FakeFormat::get("awq").probe(R"({"quant_method":"auto-round","packing_format":"auto_round:auto_gptq"})"), 0);
+  EXPECT_EQ(FakeFormat::get("awq").probe(
+                R"({"quant_method":"auto-round","packing_format":"auto_round:auto_gptq"})"),
+            0);
 }
 
 TEST(Awq, QuantizesIntoEveryLayoutAlike) {
@@ -263,7 +284,8 @@ TEST(Awq, QuantizesIntoEveryLayoutAlike) {
     c.format = "awq";
     c.ask.n = n;
     c.ask.k = k;
-    c.file = FakeFormat::get("awq").quantize(w, n, k, R"({"group_size":64,"layout":")" + layout + "\"}", &c.config);
+    c.file = FakeFormat::get("awq").quantize(
+        w, n, k, R"({"group_size":64,"layout":")" + layout + "\"}", &c.config);
     EXPECT_NE(c.config.find("\"" + layout + "\""), std::string::npos);
     FakeChoice choice = choose(c);
     ASSERT_EQ(choice.verdict, PLUQ_VERDICT_USE) << choice.reason;
@@ -271,7 +293,8 @@ TEST(Awq, QuantizesIntoEveryLayoutAlike) {
     const std::vector<float> back = choice.method->dequantize();
     for (size_t i = 0; i < w.size(); ++i) ASSERT_NEAR(back[i], w[i], 0.51 * 0.22 / 15 + 1e-4);
     if (first.empty()) first = back;
-    for (size_t i = 0; i < w.size(); ++i) ASSERT_NEAR(back[i], first[i], 2e-4);  // -scale * zero is rounded to f16 there
+    for (size_t i = 0; i < w.size(); ++i)
+      ASSERT_NEAR(back[i], first[i], 2e-4);  // -scale * zero is rounded to f16 there
   }
   std::string text;
   try {

@@ -16,7 +16,8 @@ TEST(E2m1, AllCodes) {
   }
 }
 
-// Every float between two neighbours goes to the nearer, the middle to the even code; nothing leaves the range.
+// Every float between two neighbours goes to the nearer, the middle to the even code; nothing
+// leaves the range.
 TEST(E2m1, RoundsToNearestEven) {
   for (unsigned c = 0; c < 7; ++c) {
     const float a = from_e2m1(c), b = from_e2m1(c + 1), middle = (a + b) / 2;
@@ -31,7 +32,8 @@ TEST(E2m1, RoundsToNearestEven) {
 }
 
 TEST(E8m0, Powers) {
-  for (int c = 0; c < 255; ++c) EXPECT_EQ(static_cast<double>(from_e8m0(static_cast<uint8_t>(c))), std::pow(2.0, c - 127));
+  for (int c = 0; c < 255; ++c)
+    EXPECT_EQ(static_cast<double>(from_e8m0(static_cast<uint8_t>(c))), std::pow(2.0, c - 127));
   EXPECT_TRUE(std::isnan(from_e8m0(255)));
 }
 

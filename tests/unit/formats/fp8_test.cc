@@ -10,8 +10,8 @@ namespace {
 
 struct Layer {
   int64_t n = 48, k = 128;
-  int64_t bn = 0, bk = 0;                 // blocks; 0: by `shape`
-  std::vector<int64_t> shape{1};          // of the scales, without blocks
+  int64_t bn = 0, bk = 0;         // blocks; 0: by `shape`
+  std::vector<int64_t> shape{1};  // of the scales, without blocks
   std::string scale = "weight_scale";
   bool inverse = false;
   uint32_t weight = PLUQ_DTYPE_F8_E4M3, scale_type = PLUQ_DTYPE_F32;
@@ -29,10 +29,12 @@ Case make(const Layer& l, const std::string& config) {
   std::vector<uint8_t> codes;
   for (int64_t i = 0; i < l.n * l.k; ++i) {
     const auto code = static_cast<uint8_t>(random.below(256));
-    const bool number = l.weight == PLUQ_DTYPE_F8_E4M3 ? (code & 0x7f) != 0x7f : (code & 0x7f) < 0x7c;
+    const bool number =
+        l.weight == PLUQ_DTYPE_F8_E4M3 ? (code & 0x7f) != 0x7f : (code & 0x7f) < 0x7c;
     codes.push_back(number ? code : uint8_t{1});  // the smallest subnormal
   }
-  const std::vector<int64_t> shape = l.bn > 0 ? std::vector<int64_t>{(l.n + l.bn - 1) / l.bn, (l.k + l.bk - 1) / l.bk} : l.shape;
+  const std::vector<int64_t> shape =
+      l.bn > 0 ? std::vector<int64_t>{(l.n + l.bn - 1) / l.bn, (l.k + l.bk - 1) / l.bk} : l.shape;
   int64_t count = 1;
   for (const int64_t d : shape) count *= d;
   const std::vector<float> scales = random.scales(count);
@@ -52,19 +54,22 @@ Case make(const Layer& l, const std::string& config) {
       c.w.push_back(static_cast<float>(l.inverse ? value / scale : value * scale));
     }
   }
-  c.file = {tensor("weight", l.weight, {l.n, l.k}, codes), reals(l.scale, l.scale_type, shape, scales)};
+  c.file = {tensor("weight", l.weight, {l.n, l.k}, codes),
+            reals(l.scale, l.scale_type, shape, scales)};
   return c;
 }
 
 const std::string kDynamic = R"({"quant_method":"fp8","activation_scheme":"dynamic"})";
 
 std::string blocks(int64_t bn, int64_t bk, const std::string& more = "") {
-  return R"({"quant_method":"fp8","activation_scheme":"dynamic","weight_block_size":[)" + std::to_string(bn) + "," + std::to_string(bk) + "]" + more + "}";
+  return R"({"quant_method":"fp8","activation_scheme":"dynamic","weight_block_size":[)" +
+         std::to_string(bn) + "," + std::to_string(bk) + "]" + more + "}";
 }
 
 std::string groups(const std::string& weights, const std::string& inputs) {
   return R"({"quant_method":"compressed-tensors","format":"float-quantized","config_groups":{"group_0":{"targets":["Linear"],"weights":)"
-         R"({"num_bits":8,"type":"float",)" + weights + R"(},"input_activations":)" + inputs + "}}}";
+         R"({"num_bits":8,"type":"float",)" +
+         weights + R"(},"input_activations":)" + inputs + "}}}";
 }
 
 TEST(Fp8, PerTensorDynamic) {
@@ -87,10 +92,13 @@ TEST(Fp8, StaticActivations) {
 }
 
 TEST(Fp8, BlocksOfAnySize) {
-  for (const auto& [bn, bk] : {std::pair<int64_t, int64_t>{128, 128}, {16, 32}, {64, 128}, {1, 64}}) {
+  for (const auto& [bn, bk] :
+       {std::pair<int64_t, int64_t>{128, 128}, {16, 32}, {64, 128}, {1, 64}}) {
     SCOPED_TRACE(bn);
     Case c = make({48, 128, bn, bk, {}, "weight_scale_inv"}, blocks(bn, bk));
-    c.scheme = bn == 1 ? "e4m3 g64 a8 group" : "e4m3 block " + std::to_string(bn) + "x" + std::to_string(bk) + " a8 group";
+    c.scheme = bn == 1
+                   ? "e4m3 g64 a8 group"
+                   : "e4m3 block " + std::to_string(bn) + "x" + std::to_string(bk) + " a8 group";
     check_case(c);
   }
 }
@@ -108,7 +116,8 @@ TEST(Fp8, PerRow) {
   check_case(make({48, 128, 0, 0, {48}}, kDynamic));
 }
 
-// Several per-tensor scales of a weight that was fused on disk: expanded to rows, nothing is quantized again.
+// Several per-tensor scales of a weight that was fused on disk: expanded to rows, nothing is
+// quantized again.
 TEST(Fp8, FusedPerTensorScales) {
   Layer l;
   l.shape = {3};
@@ -116,8 +125,9 @@ TEST(Fp8, FusedPerTensorScales) {
   Case c = make(l, kDynamic);
   c.scheme = "e4m3 tensor per part a8 token";
   check_case(c);
-  c = make({48, 128, 0, 0, {1}, "weight_scale", false, PLUQ_DTYPE_F8_E4M3, PLUQ_DTYPE_F32, {24, 24}},
-           R"({"quant_method":"fp8","activation_scheme":"static"})");
+  c = make(
+      {48, 128, 0, 0, {1}, "weight_scale", false, PLUQ_DTYPE_F8_E4M3, PLUQ_DTYPE_F32, {24, 24}},
+      R"({"quant_method":"fp8","activation_scheme":"static"})");
   c.file.push_back(reals("input_scale", PLUQ_DTYPE_F32, {2}, {0.0078125F, 0.015625F}));
   c.input_scale = 0.015625F;  // the parts read one input: the larger holds for both
   check_case(c);
@@ -151,7 +161,9 @@ TEST(Fp8, WeightScaleInvMultipliesUnlessTheConfigSaysInverse) {
 }
 
 TEST(Fp8, FbgemmClampsTheScaleOfATokenAtItsBound) {
-  Case c = make({48, 128, 0, 0, {48, 1}}, R"({"quant_method":"fbgemm_fp8","activation_scale_ub":3.5,"modules_to_not_convert":["lm_head"]})");
+  Case c = make(
+      {48, 128, 0, 0, {48, 1}},
+      R"({"quant_method":"fbgemm_fp8","activation_scale_ub":3.5,"modules_to_not_convert":["lm_head"]})");
   c.bound = 3.5F;  // the inputs' outliers are far above
   check_case(c);
   c.config = R"({"quant_method":"fbgemm_fp8"})";
@@ -168,8 +180,12 @@ TEST(Fp8, E5m2Weights) {
 }
 
 TEST(Fp8, ScalesOf16BitsAndOtherNames) {
-  check_case(make({48, 128, 32, 32, {}, "weight_scale_inv", false, PLUQ_DTYPE_F8_E4M3, PLUQ_DTYPE_BF16}, blocks(32, 32)));
-  check_case(make({48, 128, 0, 0, {48, 1}, "weight_scale", false, PLUQ_DTYPE_F8_E4M3, PLUQ_DTYPE_F16}, kDynamic));
+  check_case(
+      make({48, 128, 32, 32, {}, "weight_scale_inv", false, PLUQ_DTYPE_F8_E4M3, PLUQ_DTYPE_BF16},
+           blocks(32, 32)));
+  check_case(
+      make({48, 128, 0, 0, {48, 1}, "weight_scale", false, PLUQ_DTYPE_F8_E4M3, PLUQ_DTYPE_F16},
+           kDynamic));
   check_case(make({48, 128, 32, 32, {}, "scale"}, blocks(32, 32)));
 }
 
@@ -191,14 +207,19 @@ TEST(Fp8, PowerOfTwoScales) {
 
 TEST(Fp8, CompressedTensors) {
   const std::string token = R"({"num_bits":8,"type":"float","strategy":"token","dynamic":true})";
-  const std::string group = R"({"num_bits":8,"type":"float","strategy":"group","group_size":32,"dynamic":true})";
+  const std::string group =
+      R"({"num_bits":8,"type":"float","strategy":"group","group_size":32,"dynamic":true})";
   const std::string fixed = R"({"num_bits":8,"type":"float","strategy":"tensor","dynamic":false})";
-  check_case(make({48, 128, 0, 0, {1}, "weight_scale", false, PLUQ_DTYPE_F8_E4M3, PLUQ_DTYPE_BF16}, groups(R"("strategy":"tensor")", token)));
+  check_case(make({48, 128, 0, 0, {1}, "weight_scale", false, PLUQ_DTYPE_F8_E4M3, PLUQ_DTYPE_BF16},
+                  groups(R"("strategy":"tensor")", token)));
   check_case(make({48, 128, 0, 0, {48, 1}}, groups(R"("strategy":"channel")", token)));
-  check_case(make({48, 128, 32, 64, {}}, groups(R"("strategy":"block","block_structure":[32,64])", group)));
-  check_case(make({48, 128, 32, 64, {}}, groups(R"("strategy":"block","block_structure":"32x64")", group)));
+  check_case(make({48, 128, 32, 64, {}},
+                  groups(R"("strategy":"block","block_structure":[32,64])", group)));
+  check_case(make({48, 128, 32, 64, {}},
+                  groups(R"("strategy":"block","block_structure":"32x64")", group)));
   check_case(make({48, 128, 1, 32, {}}, groups(R"("strategy":"group","group_size":32)", token)));
-  check_case(make({48, 128, 0, 0, {48, 1}}, groups(R"("strategy":"channel")", "null")));  // weight-only
+  check_case(
+      make({48, 128, 0, 0, {48, 1}}, groups(R"("strategy":"channel")", "null")));  // weight-only
   Case c = make({48, 128, 0, 0, {48, 1}}, groups(R"("strategy":"channel")", fixed));
   c.input_scale = 0.015625F;
   c.file.push_back(reals("input_scale", PLUQ_DTYPE_BF16, {1}, {c.input_scale}));

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// GPTQ's own layouts, packed here as formats.md section 1 describes them. compressed-tensors: packed_test.cc.
+// GPTQ's own layouts, packed here as formats.md section 1 describes them. compressed-tensors:
+// packed_test.cc.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -31,7 +32,8 @@ Values draw(const Layer& l) {
   v.codes = random.codes(l.n * l.k, 1 << l.bits);
   for (int64_t i = 0; i < v.groups * l.n; ++i) {
     const int low = l.no_zero_is_0 ? 1 : 0;
-    v.zeros.push_back(l.sym ? 1 << (l.bits - 1) : low + static_cast<int>(random.below((1 << l.bits) - low)));
+    v.zeros.push_back(l.sym ? 1 << (l.bits - 1)
+                            : low + static_cast<int>(random.below((1 << l.bits) - low)));
   }
   v.scales = random.scales(v.groups * l.n);
   for (int64_t k = 0; k < l.k; ++k) v.g_idx.push_back(static_cast<int>(l.g < 0 ? 0 : k / l.g));
@@ -47,13 +49,16 @@ FileTensor qweight(const Layer& l, const Values& v) {
   const int64_t words = (l.k * l.bits + 31) / 32;
   std::vector<uint32_t> out(static_cast<size_t>(words * l.n));
   for (int64_t n = 0; n < l.n; ++n) {
-    const std::vector<uint32_t> column = pack({v.codes.begin() + n * l.k, v.codes.begin() + (n + 1) * l.k}, l);
-    for (int64_t w = 0; w < words; ++w) out[static_cast<size_t>(w * l.n + n)] = column[static_cast<size_t>(w)];
+    const std::vector<uint32_t> column =
+        pack({v.codes.begin() + n * l.k, v.codes.begin() + (n + 1) * l.k}, l);
+    for (int64_t w = 0; w < words; ++w)
+      out[static_cast<size_t>(w * l.n + n)] = column[static_cast<size_t>(w)];
   }
   return tensor("qweight", PLUQ_DTYPE_I32, {words, l.n}, out);
 }
 
-// Rows of zero points; version 1 as GPTQModel writes it: one less in each field, borrowing within the word.
+// Rows of zero points; version 1 as GPTQModel writes it: one less in each field, borrowing within
+// the word.
 FileTensor qzeros(const Layer& l, const Values& v) {
   std::vector<uint32_t> out;
   for (int64_t g = 0; g < v.groups; ++g) {
@@ -63,7 +68,8 @@ FileTensor qzeros(const Layer& l, const Values& v) {
     }
     std::vector<uint32_t> words = pack(row, l);
     if (l.layout == "gptq" && 32 % l.bits == 0) {
-      const uint32_t ones = pack_stream(std::vector<int>(static_cast<size_t>(32 / l.bits), 1), l.bits)[0];
+      const uint32_t ones =
+          pack_stream(std::vector<int>(static_cast<size_t>(32 / l.bits), 1), l.bits)[0];
       for (uint32_t& w : words) w -= ones;
     }
     out.insert(out.end(), words.begin(), words.end());
@@ -72,8 +78,9 @@ FileTensor qzeros(const Layer& l, const Values& v) {
 }
 
 std::string config(const Layer& l, const std::string& more = "") {
-  return R"({"quant_method":"gptq","bits":)" + std::to_string(l.bits) + R"(,"group_size":)" + std::to_string(l.g) + R"(,"sym":)" +
-         (l.sym ? "true" : "false") + R"(,"desc_act":)" + (l.order ? "true" : "false") + R"(,"checkpoint_format":")" + l.layout + "\"" + more + "}";
+  return R"({"quant_method":"gptq","bits":)" + std::to_string(l.bits) + R"(,"group_size":)" +
+         std::to_string(l.g) + R"(,"sym":)" + (l.sym ? "true" : "false") + R"(,"desc_act":)" +
+         (l.order ? "true" : "false") + R"(,"checkpoint_format":")" + l.layout + "\"" + more + "}";
 }
 
 Case make(const Layer& l) {
@@ -86,14 +93,18 @@ Case make(const Layer& l) {
   for (int64_t n = 0; n < l.n; ++n) {
     for (int64_t k = 0; k < l.k; ++k) {
       const auto at = static_cast<size_t>(v.g_idx[static_cast<size_t>(k)] * l.n + n);
-      c.w.push_back(v.scales[at] * static_cast<float>(v.codes[static_cast<size_t>(n * l.k + k)] - v.zeros[at]));
+      c.w.push_back(v.scales[at] *
+                    static_cast<float>(v.codes[static_cast<size_t>(n * l.k + k)] - v.zeros[at]));
     }
   }
-  c.file = {qweight(l, v), qzeros(l, v), reals("scales", PLUQ_DTYPE_F16, {v.groups, l.n}, v.scales), tensor("g_idx", PLUQ_DTYPE_I32, {l.k}, v.g_idx)};
-  c.scheme = "int" + std::to_string(l.bits) + (l.g < 0 ? " channel" : " g" + std::to_string(l.g)) + (l.sym ? " sym" : " asym") +
-             (l.order ? " act-order" : "");
+  c.file = {qweight(l, v), qzeros(l, v), reals("scales", PLUQ_DTYPE_F16, {v.groups, l.n}, v.scales),
+            tensor("g_idx", PLUQ_DTYPE_I32, {l.k}, v.g_idx)};
+  c.scheme = "int" + std::to_string(l.bits) + (l.g < 0 ? " channel" : " g" + std::to_string(l.g)) +
+             (l.sym ? " sym" : " asym") + (l.order ? " act-order" : "");
   const int64_t unit = 32 % l.bits == 0 && l.layout != "gptq_p" ? 32 / l.bits : 32;
-  const auto fits = [&](int64_t full, int64_t parts) { return full % parts == 0 && full / parts % unit == 0; };
+  const auto fits = [&](int64_t full, int64_t parts) {
+    return full % parts == 0 && full / parts % unit == 0;
+  };
   c.k_splits.clear();
   c.n_splits.clear();
   for (const int64_t parts : {2, 4}) {
@@ -105,7 +116,8 @@ Case make(const Layer& l) {
 
 // The file's tensor of this name.
 FileTensor& named(Case& c, const std::string& name) {
-  return *std::find_if(c.file.begin(), c.file.end(), [&](const FileTensor& t) { return t.name == name; });
+  return *std::find_if(c.file.begin(), c.file.end(),
+                       [&](const FileTensor& t) { return t.name == name; });
 }
 void drop(Case& c, const std::string& name) {
   std::erase_if(c.file, [&](const FileTensor& t) { return t.name == name; });
@@ -162,7 +174,8 @@ TEST(Gptq, OddNumbersOfRows) {
   check_case(make(l));
 }
 
-// Trap 1.3.1: with sym the words of the zero points are not needed, so a wrong version does no harm and is said.
+// Trap 1.3.1: with sym the words of the zero points are not needed, so a wrong version does no harm
+// and is said.
 TEST(Gptq, LyingVersionLabel) {
   for (const char* layout : {"gptq", "gptq_v2"}) {
     Case c = make({64, 128, 32, 4, true, false, layout});
@@ -172,7 +185,8 @@ TEST(Gptq, LyingVersionLabel) {
     check_case(c);
     const std::vector<std::string> logs = take_logs();
     ASSERT_FALSE(logs.empty());
-    EXPECT_NE(logs[0].find(other == "gptq" ? "version 1, the zero points are in version 2" : "version 2, the zero points are in version 1"),
+    EXPECT_NE(logs[0].find(other == "gptq" ? "version 1, the zero points are in version 2"
+                                           : "version 2, the zero points are in version 1"),
               std::string::npos)
         << logs[0];
   }
@@ -251,7 +265,8 @@ TEST(Gptq, GIdxOutOfRange) {
 }
 
 TEST(Gptq, DynamicRules) {
-  const std::string rules = R"(,"dynamic":{"-:.*\\.0\\..*":{},"+:.*\\.1\\.mlp":{"bits":8,"group_size":64},".*\\.2\\.":{"bits":2,"sym":false},".*":{"group_size":16}})";
+  const std::string rules =
+      R"(,"dynamic":{"-:.*\\.0\\..*":{},"+:.*\\.1\\.mlp":{"bits":8,"group_size":64},".*\\.2\\.":{"bits":2,"sym":false},".*":{"group_size":16}})";
   const auto with = [&](const Layer& l, const std::string& name) {
     Case c = make(l);
     c.config = config({64, 128, 32, 4, true}, rules);
@@ -259,7 +274,9 @@ TEST(Gptq, DynamicRules) {
     return c;
   };
   check_case(with({64, 128, 64, 8, true}, "model.layers.1.mlp.up_proj"));
-  check_case(with({64, 128, 32, 2, false}, "model.layers.2.mlp.up_proj"));  // what a rule does not say is the base's, not the next rule's
+  check_case(with({64, 128, 32, 2, false},
+                  "model.layers.2.mlp.up_proj"));  // what a rule does not say is the base's, not
+                                                   // the next rule's
   check_case(with({64, 128, 16, 4, true}, "model.layers.3.mlp.up_proj"));
   // A negative rule for a layer that is quantized all the same: the file is the truth.
   check_case(with({64, 128, 16, 4, true}, "model.layers.0.mlp.up_proj"));
@@ -285,12 +302,13 @@ TEST(Gptq, FusedProjectionsOnDisk) {
 TEST(Gptq, SpellingsOfTheTools) {
   Case c = make({64, 128, 32, 4, false});
   c.scheme.clear();
-  for (const std::string spelling : {
-           R"({"quant_method":"gptq","w_bit":4,"q_group_size":32,"sym":false,"format":"gptq"})",
-           R"({"bits":4,"group_size":32,"sym":false,"damp_percent":0.01,"model_name_or_path":null,"model_file_base_name":"gptq_model-4bit-32g"})",
-           R"({"method":"gptq","wbits":4,"group_size":32,"sym":false,"meta":{"quantizer":["gptqmodel:5.0"],"static_groups":false},"pack_dtype":"int32"})",
-           R"({"quant_method":"auto-round","bits":4,"group_size":32,"sym":false,"autoround_version":"0.5","packing_format":"auto_round:auto_gptq"})",
-       }) {
+  for (
+      const std::string spelling : {
+          R"({"quant_method":"gptq","w_bit":4,"q_group_size":32,"sym":false,"format":"gptq"})",
+          R"({"bits":4,"group_size":32,"sym":false,"damp_percent":0.01,"model_name_or_path":null,"model_file_base_name":"gptq_model-4bit-32g"})",
+          R"({"method":"gptq","wbits":4,"group_size":32,"sym":false,"meta":{"quantizer":["gptqmodel:5.0"],"static_groups":false},"pack_dtype":"int32"})",
+          R"({"quant_method":"auto-round","bits":4,"group_size":32,"sym":false,"autoround_version":"0.5","packing_format":"auto_round:auto_gptq"})",
+      }) {
     SCOPED_TRACE(spelling);
     c.config = spelling;
     check_case(c);
@@ -302,8 +320,9 @@ TEST(Gptq, SpellingsOfTheTools) {
 TEST(Gptq, AutoRoundLayersThatDiffer) {
   Case c = make({64, 128, 64, 8, false});
   c.scheme.clear();
-  c.config = R"({"quant_method":"auto-round","bits":4,"group_size":32,"sym":true,"packing_format":"auto_round:auto_gptq","extra_config":)"
-             R"({"model.layers.0.self_attn.q_proj":{"bits":8,"group_size":64,"sym":false},"lm_head":{"bits":16}}})";
+  c.config =
+      R"({"quant_method":"auto-round","bits":4,"group_size":32,"sym":true,"packing_format":"auto_round:auto_gptq","extra_config":)"
+      R"({"model.layers.0.self_attn.q_proj":{"bits":8,"group_size":64,"sym":false},"lm_head":{"bits":16}}})";
   check_case(c);
 }
 

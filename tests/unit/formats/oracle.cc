@@ -9,7 +9,8 @@
 namespace pluq::test {
 namespace {
 
-// ------------------------------------------------------------------ rounding of activations, as the checkpoint says
+// ------------------------------------------------------------------ rounding of activations, as
+// the checkpoint says
 
 float to_e4m3(float x) {
   static const std::vector<double> values = [] {
@@ -40,7 +41,8 @@ void round_int8(const float* x, int64_t count, float scale, int zero, double* ou
       out[i] = 0;
       continue;
     }
-    const float q = std::clamp(std::nearbyint(x[i] / scale) + static_cast<float>(zero), -128.0F, 127.0F);
+    const float q =
+        std::clamp(std::nearbyint(x[i] / scale) + static_cast<float>(zero), -128.0F, 127.0F);
     out[i] = static_cast<double>(scale) * static_cast<double>(q - static_cast<float>(zero));
   }
 }
@@ -51,20 +53,26 @@ float largest(const float* x, int64_t count) {
   return out;
 }
 
-void round_row_int8(const Case& c, const pluq_activation_scheme& a, const float* x, int64_t k, double* out) {
+void round_row_int8(const Case& c, const pluq_activation_scheme& a, const float* x, int64_t k,
+                    double* out) {
   if (a.dynamic == 0) {
     round_int8(x, k, c.input_scale, c.input_zero, out);
   } else if (a.symmetric != 0) {
     round_int8(x, k, largest(x, k) / static_cast<float>(a.divisor), 0, out);
   } else {
-    const float lo = std::min(*std::min_element(x, x + k), 0.0F), hi = std::max(*std::max_element(x, x + k), 0.0F);
+    const float lo = std::min(*std::min_element(x, x + k), 0.0F),
+                hi = std::max(*std::max_element(x, x + k), 0.0F);
     const float scale = (hi - lo) / 255.0F;
-    const int zero = scale > 0 ? static_cast<int>(std::nearbyint(std::clamp(-128.0F - lo / scale, -128.0F, 127.0F))) : 0;
+    const int zero =
+        scale > 0
+            ? static_cast<int>(std::nearbyint(std::clamp(-128.0F - lo / scale, -128.0F, 127.0F)))
+            : 0;
     round_int8(x, k, scale, zero, out);
   }
 }
 
-std::vector<double> rounded(const Case& c, const pluq_method_info& info, const std::vector<float>& x, int64_t m, int64_t k) {
+std::vector<double> rounded(const Case& c, const pluq_method_info& info,
+                            const std::vector<float>& x, int64_t m, int64_t k) {
   std::vector<double> out(x.begin(), x.end());
   const pluq_activation_scheme& a = info.activation_scheme;
   if (info.arithmetic != PLUQ_ARITHMETIC_CHECKPOINT) return out;
@@ -80,7 +88,8 @@ std::vector<double> rounded(const Case& c, const pluq_method_info& info, const s
     const int64_t size = a.strategy == PLUQ_STRATEGY_GROUP ? a.group_size : k;
     for (int64_t begin = 0; begin < k; begin += size) {
       const int64_t count = std::min(size, k - begin);
-      round_fp8(row.data() + begin, count, a.dynamic == 0 ? c.input_scale : largest(row.data() + begin, count) / 448.0F);
+      round_fp8(row.data() + begin, count,
+                a.dynamic == 0 ? c.input_scale : largest(row.data() + begin, count) / 448.0F);
     }
     std::copy(row.begin(), row.end(), out.begin() + r * k);
   }
@@ -89,12 +98,15 @@ std::vector<double> rounded(const Case& c, const pluq_method_info& info, const s
 
 // ------------------------------------------------------------------ comparing
 
-std::vector<double> product(const std::vector<double>& x, const std::vector<float>& w, int64_t m, int64_t n, int64_t k, const float* bias) {
+std::vector<double> product(const std::vector<double>& x, const std::vector<float>& w, int64_t m,
+                            int64_t n, int64_t k, const float* bias) {
   std::vector<double> y(static_cast<size_t>(m * n));
   for (int64_t r = 0; r < m; ++r) {
     for (int64_t i = 0; i < n; ++i) {
       double sum = bias == nullptr ? 0 : bias[i];
-      for (int64_t j = 0; j < k; ++j) sum += x[static_cast<size_t>(r * k + j)] * static_cast<double>(w[static_cast<size_t>(i * k + j)]);
+      for (int64_t j = 0; j < k; ++j)
+        sum += x[static_cast<size_t>(r * k + j)] *
+               static_cast<double>(w[static_cast<size_t>(i * k + j)]);
       y[static_cast<size_t>(r * n + i)] = sum;
     }
   }
@@ -102,12 +114,14 @@ std::vector<double> product(const std::vector<double>& x, const std::vector<floa
 }
 
 // The largest relative L2 error of a row.
-double row_error(const std::vector<float>& y, const std::vector<double>& want, int64_t m, int64_t n) {
+double row_error(const std::vector<float>& y, const std::vector<double>& want, int64_t m,
+                 int64_t n) {
   double worst = 0;
   for (int64_t r = 0; r < m; ++r) {
     double off = 0, size = 0;
     for (int64_t i = r * n; i < (r + 1) * n; ++i) {
-      off += std::pow(static_cast<double>(y[static_cast<size_t>(i)]) - want[static_cast<size_t>(i)], 2);
+      off += std::pow(static_cast<double>(y[static_cast<size_t>(i)]) - want[static_cast<size_t>(i)],
+                      2);
       size += std::pow(want[static_cast<size_t>(i)], 2);
     }
     worst = std::max(worst, size > 0 ? std::sqrt(off / size) : off > 0 ? 1.0 : 0.0);
@@ -115,15 +129,17 @@ double row_error(const std::vector<float>& y, const std::vector<double>& want, i
   return std::isnan(worst) ? 1e30 : worst;
 }
 
-void expect_weights(const std::vector<float>& got, const std::vector<float>& w, int64_t full_k, const FakeMethod& m) {
+void expect_weights(const std::vector<float>& got, const std::vector<float>& w, int64_t full_k,
+                    const FakeMethod& m) {
   const LayerAsk& a = m.ask();
   ASSERT_EQ(got.size(), static_cast<size_t>(m.n() * m.k()));
   for (int64_t n = 0; n < m.n(); ++n) {
     for (int64_t k = 0; k < m.k(); ++k) {
       const float want = w[static_cast<size_t>((a.out_begin + n) * full_k + a.in_begin + k)];
       const float have = got[static_cast<size_t>(n * m.k() + k)];
-      ASSERT_NEAR(have, want, 1e-6 * std::fabs(want) + 1e-9) << "weight [" << n << ", " << k << "] of rows " << a.out_begin << "-" << a.out_end
-                                                             << ", columns " << a.in_begin << "-" << a.in_end;
+      ASSERT_NEAR(have, want, 1e-6 * std::fabs(want) + 1e-9)
+          << "weight [" << n << ", " << k << "] of rows " << a.out_begin << "-" << a.out_end
+          << ", columns " << a.in_begin << "-" << a.in_end;
     }
   }
 }
@@ -142,7 +158,8 @@ std::vector<float> inputs(int64_t m, int64_t k) {
   return x;
 }
 
-void check_whole(const Case& c, const FakeConfig& config, const std::string& isa, bool exact, bool float_activations) {
+void check_whole(const Case& c, const FakeConfig& config, const std::string& isa, bool exact,
+                 bool float_activations) {
   LayerAsk ask = c.ask;
   ask.exact = exact;
   ask.float_activations = float_activations;
@@ -164,13 +181,17 @@ void check_whole(const Case& c, const FakeConfig& config, const std::string& isa
   const std::vector<float> bias = random.reals(c.ask.n, -1, 1);
   for (const int64_t m : {int64_t{1}, int64_t{17}}) {
     const std::vector<float> x = inputs(m, c.ask.k);
-    const std::vector<double> want = product(rounded(c, info, x, m, c.ask.k), c.w, m, c.ask.n, c.ask.k, nullptr);
+    const std::vector<double> want =
+        product(rounded(c, info, x, m, c.ask.k), c.w, m, c.ask.n, c.ask.k, nullptr);
     const std::vector<float> y = method.apply(x, m);
-    EXPECT_LE(row_error(y, want, m, c.ask.n), info.error_bound) << "m " << m << ", " << method.kernel() << ", " << method.scheme();
+    EXPECT_LE(row_error(y, want, m, c.ask.n), info.error_bound)
+        << "m " << m << ", " << method.kernel() << ", " << method.scheme();
     EXPECT_EQ(y, method.apply(x, m, nullptr, 2)) << "two threads give other bits";
     std::vector<double> biased = want;
-    for (size_t i = 0; i < biased.size(); ++i) biased[i] += static_cast<double>(bias[i % static_cast<size_t>(c.ask.n)]);
-    EXPECT_LE(row_error(method.apply(x, m, bias.data()), biased, m, c.ask.n), info.error_bound + 1e-6);
+    for (size_t i = 0; i < biased.size(); ++i)
+      biased[i] += static_cast<double>(bias[i % static_cast<size_t>(c.ask.n)]);
+    EXPECT_LE(row_error(method.apply(x, m, bias.data()), biased, m, c.ask.n),
+              info.error_bound + 1e-6);
   }
 }
 
@@ -193,23 +214,29 @@ void check_shards(const Case& c, const FakeConfig& config, int64_t parts, bool c
     info = method.info();
     expect_weights(method.dequantize(), c.w, k, method);
     std::vector<float> part;
-    for (int64_t r = 0; r < m; ++r) part.insert(part.end(), x.begin() + r * k + method.ask().in_begin, x.begin() + r * k + method.ask().in_end);
+    for (int64_t r = 0; r < m; ++r)
+      part.insert(part.end(), x.begin() + r * k + method.ask().in_begin,
+                  x.begin() + r * k + method.ask().in_end);
     const std::vector<float> y = method.apply(part, m);
     for (int64_t r = 0; r < m; ++r) {
       for (int64_t i = 0; i < method.n(); ++i) {
-        sum[static_cast<size_t>(r * n + method.ask().out_begin + i)] += static_cast<double>(y[static_cast<size_t>(r * method.n() + i)]);
+        sum[static_cast<size_t>(r * n + method.ask().out_begin + i)] +=
+            static_cast<double>(y[static_cast<size_t>(r * method.n() + i)]);
       }
     }
   }
   const std::vector<double> want = product(rounded(c, info, x, m, k), c.w, m, n, k, nullptr);
   const std::vector<float> total(sum.begin(), sum.end());
-  EXPECT_LE(row_error(total, want, m, n), 2e-5) << parts << " shards of " << (columns ? "columns" : "rows");
+  EXPECT_LE(row_error(total, want, m, n), 2e-5)
+      << parts << " shards of " << (columns ? "columns" : "rows");
 }
 
 }  // namespace
 
-FileTensor reals(std::string name, uint32_t dtype_id, std::vector<int64_t> shape, const std::vector<float>& values) {
-  if (dtype_id == PLUQ_DTYPE_F32) return tensor(std::move(name), dtype_id, std::move(shape), values);
+FileTensor reals(std::string name, uint32_t dtype_id, std::vector<int64_t> shape,
+                 const std::vector<float>& values) {
+  if (dtype_id == PLUQ_DTYPE_F32)
+    return tensor(std::move(name), dtype_id, std::move(shape), values);
   std::vector<uint16_t> out;
   for (const float v : values) {
     uint32_t bits;
@@ -227,13 +254,15 @@ FileTensor reals(std::string name, uint32_t dtype_id, std::vector<int64_t> shape
 
 double e4m3(uint8_t code) {
   const int exponent = code >> 3 & 15, mantissa = code & 7;
-  const double value = exponent == 0 ? std::ldexp(mantissa / 8.0, -6) : std::ldexp(1 + mantissa / 8.0, exponent - 7);
+  const double value =
+      exponent == 0 ? std::ldexp(mantissa / 8.0, -6) : std::ldexp(1 + mantissa / 8.0, exponent - 7);
   return (code & 0x80) != 0 ? -value : value;
 }
 
 double e5m2(uint8_t code) {
   const int exponent = code >> 2 & 31, mantissa = code & 3;
-  const double value = exponent == 0 ? std::ldexp(mantissa / 4.0, -14) : std::ldexp(1 + mantissa / 4.0, exponent - 15);
+  const double value = exponent == 0 ? std::ldexp(mantissa / 4.0, -14)
+                                     : std::ldexp(1 + mantissa / 4.0, exponent - 15);
   return (code & 0x80) != 0 ? -value : value;
 }
 
@@ -250,7 +279,8 @@ void check_case(const Case& c) {
 }
 
 FakeChoice choose(const Case& c) {
-  // The method outlives its configuration only as long as the caller keeps the format, which is never unloaded.
+  // The method outlives its configuration only as long as the caller keeps the format, which is
+  // never unloaded.
   static std::vector<std::unique_ptr<FakeConfig>> kept;
   kept.push_back(FakeFormat::get(c.format).config(c.config));
   return kept.back()->choose(c.ask, c.file);
@@ -259,11 +289,13 @@ FakeChoice choose(const Case& c) {
 void expect_refusal(const Case& c, int32_t code, std::initializer_list<std::string> parts) {
   const auto judge = [&](int32_t got, const std::string& text) {
     EXPECT_EQ(got, code) << text;
-    for (const std::string& part : parts) EXPECT_NE(text.find(part), std::string::npos) << text << "\nlacks: " << part;
+    for (const std::string& part : parts)
+      EXPECT_NE(text.find(part), std::string::npos) << text << "\nlacks: " << part;
   };
   try {
     FakeChoice choice = choose(c);
-    if (choice.verdict == PLUQ_VERDICT_UNSUPPORTED) return judge(PLUQ_STATUS_UNSUPPORTED, choice.reason);
+    if (choice.verdict == PLUQ_VERDICT_UNSUPPORTED)
+      return judge(PLUQ_STATUS_UNSUPPORTED, choice.reason);
     if (choice.verdict != PLUQ_VERDICT_USE) {
       ADD_FAILURE() << "verdict " << choice.verdict << ": " << choice.reason;
       return;

@@ -6,19 +6,26 @@
 namespace pluq::test {
 namespace {
 
-const std::string kToken = R"({"num_bits":8,"type":"int","strategy":"token","dynamic":true,"symmetric":true})";
-const std::string kTokenAsym = R"({"num_bits":8,"type":"int","strategy":"token","dynamic":true,"symmetric":false})";
-const std::string kStatic = R"({"num_bits":8,"type":"int","strategy":"tensor","dynamic":false,"symmetric":true})";
-const std::string kStaticAsym = R"({"num_bits":8,"type":"int","strategy":"tensor","dynamic":false,"symmetric":false})";
+const std::string kToken =
+    R"({"num_bits":8,"type":"int","strategy":"token","dynamic":true,"symmetric":true})";
+const std::string kTokenAsym =
+    R"({"num_bits":8,"type":"int","strategy":"token","dynamic":true,"symmetric":false})";
+const std::string kStatic =
+    R"({"num_bits":8,"type":"int","strategy":"tensor","dynamic":false,"symmetric":true})";
+const std::string kStaticAsym =
+    R"({"num_bits":8,"type":"int","strategy":"tensor","dynamic":false,"symmetric":false})";
 
-std::string config(const std::string& weights, const std::string& inputs, const std::string& format = "int-quantized") {
-  return R"({"quant_method":"compressed-tensors","format":")" + format + R"(","config_groups":{"group_0":{"targets":["Linear"],"weights":)"
-         R"({"num_bits":8,"type":"int",)" + weights + R"(},"input_activations":)" + inputs + "}}}";
+std::string config(const std::string& weights, const std::string& inputs,
+                   const std::string& format = "int-quantized") {
+  return R"({"quant_method":"compressed-tensors","format":")" + format +
+         R"(","config_groups":{"group_0":{"targets":["Linear"],"weights":)"
+         R"({"num_bits":8,"type":"int",)" +
+         weights + R"(},"input_activations":)" + inputs + "}}}";
 }
 
 struct Layer {
-  int64_t n = 48, k = 128, g = 0;       // g > 0: columns that share a scale
-  std::vector<int64_t> shape{48, 1};    // of the scales, without groups
+  int64_t n = 48, k = 128, g = 0;     // g > 0: columns that share a scale
+  std::vector<int64_t> shape{48, 1};  // of the scales, without groups
   bool zeros = false;
   std::vector<int64_t> parts;
 };
@@ -31,11 +38,13 @@ Case make(const Layer& l, const std::string& text) {
   c.ask.n = l.n;
   c.ask.k = l.k;
   c.ask.parts = l.parts;
-  const std::vector<int64_t> shape = l.g > 0 ? std::vector<int64_t>{l.n, (l.k + l.g - 1) / l.g} : l.shape;
+  const std::vector<int64_t> shape =
+      l.g > 0 ? std::vector<int64_t>{l.n, (l.k + l.g - 1) / l.g} : l.shape;
   int64_t count = 1;
   for (const int64_t d : shape) count *= d;
   std::vector<int8_t> codes, zeros;
-  for (const int code : random.codes(l.n * l.k, 256)) codes.push_back(static_cast<int8_t>(code - 128));
+  for (const int code : random.codes(l.n * l.k, 256))
+    codes.push_back(static_cast<int8_t>(code - 128));
   for (const int code : random.codes(count, 60)) zeros.push_back(static_cast<int8_t>(code - 30));
   const std::vector<float> scales = random.scales(count);
   for (int64_t n = 0; n < l.n; ++n) {
@@ -52,7 +61,8 @@ Case make(const Layer& l, const std::string& text) {
       c.w.push_back(scales[at] * static_cast<float>(code - (l.zeros ? zeros[at] : 0)));
     }
   }
-  c.file = {tensor("weight", PLUQ_DTYPE_I8, {l.n, l.k}, codes), reals("weight_scale", PLUQ_DTYPE_BF16, shape, scales)};
+  c.file = {tensor("weight", PLUQ_DTYPE_I8, {l.n, l.k}, codes),
+            reals("weight_scale", PLUQ_DTYPE_BF16, shape, scales)};
   if (l.zeros) c.file.push_back(tensor("weight_zero_point", PLUQ_DTYPE_I8, shape, zeros));
   return c;
 }
@@ -110,17 +120,22 @@ TEST(W8a8, WeightOnly) {
 }
 
 TEST(W8a8, AsymmetricWeights) {
-  Case c = make({48, 128, 0, {48, 1}, true}, config(R"("strategy":"channel","symmetric":false)", kToken));
+  Case c = make({48, 128, 0, {48, 1}, true},
+                config(R"("strategy":"channel","symmetric":false)", kToken));
   c.scheme = "int8 channel asym a8 token";
   check_case(c);
-  check_case(make({48, 128, 32, {}, true}, config(R"("strategy":"group","group_size":32,"symmetric":false)", "null")));
-  c = make({48, 128, 0, {48, 1}, true}, config(R"("strategy":"channel","symmetric":false)", kTokenAsym));
+  check_case(make({48, 128, 32, {}, true},
+                  config(R"("strategy":"group","group_size":32,"symmetric":false)", "null")));
+  c = make({48, 128, 0, {48, 1}, true},
+           config(R"("strategy":"channel","symmetric":false)", kTokenAsym));
   check_case(c);
   c.file.pop_back();
   expect_refusal(c, PLUQ_STATUS_INVALID, {"symmetric is false", "'weight_zero_point' is missing"});
 }
 
-TEST(W8a8, OddShapes) { check_case(make({37, 45, 0, {37, 1}}, config(R"("strategy":"channel")", kTokenAsym))); }
+TEST(W8a8, OddShapes) {
+  check_case(make({37, 45, 0, {37, 1}}, config(R"("strategy":"channel")", kTokenAsym)));
+}
 
 TEST(W8a8, ColumnsOfTokensCannotBeSplit) {
   Case c = make({}, config(R"("strategy":"channel")", kToken));
@@ -129,13 +144,17 @@ TEST(W8a8, ColumnsOfTokensCannotBeSplit) {
 }
 
 TEST(W8a8, WhatIsNotBuiltIsNamed) {
-  Case c = make({}, config(R"("strategy":"channel")", R"({"num_bits":8,"type":"int","strategy":"tensor","dynamic":true})"));
-  expect_refusal(c, PLUQ_STATUS_UNSUPPORTED, {"dynamic activations of strategy 'tensor'", "token is"});
-  c.config = config(R"("strategy":"channel")", R"({"num_bits":8,"type":"float","strategy":"token","dynamic":true})");
+  Case c = make({}, config(R"("strategy":"channel")",
+                           R"({"num_bits":8,"type":"int","strategy":"tensor","dynamic":true})"));
+  expect_refusal(c, PLUQ_STATUS_UNSUPPORTED,
+                 {"dynamic activations of strategy 'tensor'", "token is"});
+  c.config = config(R"("strategy":"channel")",
+                    R"({"num_bits":8,"type":"float","strategy":"token","dynamic":true})");
   expect_refusal(c, PLUQ_STATUS_UNSUPPORTED, {"8-bit floats", "8-bit integers"});
   c.config = config(R"("strategy":"block","block_structure":[16,16])", kToken);
   expect_refusal(c, PLUQ_STATUS_UNSUPPORTED, {"strategy 'block'", "tensor, channel and group"});
-  c.config = R"({"quant_method":"compressed-tensors","config_groups":{"a":{"targets":["Conv2d"],"weights":{}}}})";
+  c.config =
+      R"({"quant_method":"compressed-tensors","config_groups":{"a":{"targets":["Conv2d"],"weights":{}}}})";
   expect_refusal(c, PLUQ_STATUS_UNSUPPORTED, {"no group of config_groups targets"});
 }
 
@@ -162,10 +181,13 @@ TEST(W8a8, QuantizesForEachRoundingOfActivations) {
     c.format = "w8a8";
     c.ask.n = n;
     c.ask.k = k;
-    c.file = FakeFormat::get("w8a8").quantize(w, n, k, R"({"activations":")" + inputs + "\"}", &c.config);
+    c.file = FakeFormat::get("w8a8").quantize(w, n, k, R"({"activations":")" + inputs + "\"}",
+                                              &c.config);
     FakeChoice choice = choose(c);
     ASSERT_EQ(choice.verdict, PLUQ_VERDICT_USE) << choice.reason;
-    EXPECT_EQ(choice.method->scheme(), inputs == "token" ? "int8 channel a8 token" : inputs == "token_asym" ? "int8 channel a8 token asym" : "int8 channel");
+    EXPECT_EQ(choice.method->scheme(), inputs == "token"        ? "int8 channel a8 token"
+                                       : inputs == "token_asym" ? "int8 channel a8 token asym"
+                                                                : "int8 channel");
     choice.method->load(choice.method->cut(c.file));
     const std::vector<float> back = choice.method->dequantize();
     for (size_t i = 0; i < w.size(); ++i) ASSERT_NEAR(back[i], w[i], 0.1F / 127.5F);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Every operator of core/model/cpu/ops.h against the formula in double, for each instruction set this machine has. A
-// level it lacks is skipped and counted.
+// Every operator of core/model/cpu/ops.h against the formula in double, for each instruction set
+// this machine has. A level it lacks is skipped and counted.
 #include "model/cpu/ops.h"
 
 #include <gtest/gtest.h>
@@ -24,7 +24,8 @@ constexpr float kPoison = std::numeric_limits<float>::quiet_NaN();
 class Ops : public ::testing::TestWithParam<Isa> {
  protected:
   void SetUp() override {
-    if (best_isa(cpu_info().features) < GetParam()) GTEST_SKIP() << "this machine has no " << isa_name(GetParam());
+    if (best_isa(cpu_info().features) < GetParam())
+      GTEST_SKIP() << "this machine has no " << isa_name(GetParam());
   }
   const CpuOps& ops() const { return cpu_ops(GetParam()); }
 
@@ -37,9 +38,11 @@ class Ops : public ::testing::TestWithParam<Isa> {
   std::mt19937 random_{7};
 };
 
-// Arguments at which activations are hard: zeros, tiny, the bends, saturation on both sides, and a fine grid.
+// Arguments at which activations are hard: zeros, tiny, the bends, saturation on both sides, and a
+// fine grid.
 std::vector<float> hard_arguments() {
-  std::vector<float> out{0.0F, -0.0F, 1e-38F, -1e-38F, 1e-6F, -1e-6F, 87.5F, -87.5F, 200.0F, -200.0F, 3e4F, -3e4F};
+  std::vector<float> out{0.0F,  -0.0F,  1e-38F, -1e-38F, 1e-6F, -1e-6F,
+                         87.5F, -87.5F, 200.0F, -200.0F, 3e4F,  -3e4F};
   for (int i = -600; i <= 600; ++i) out.push_back(static_cast<float>(i) * 0.0217F);
   return out;
 }
@@ -56,12 +59,14 @@ TEST_P(Ops, RmsNorm) {
       EXPECT_EQ(std::memcmp(y.data(), in_place.data(), y.size() * 4), 0) << "k " << k;
       for (int64_t r = 0; r < 3; ++r) {
         double sum = 0;
-        for (int64_t i = 0; i < k; ++i) sum += std::pow(static_cast<double>(x[static_cast<size_t>(r * k + i)]), 2);
+        for (int64_t i = 0; i < k; ++i)
+          sum += std::pow(static_cast<double>(x[static_cast<size_t>(r * k + i)]), 2);
         const double scale = 1 / std::sqrt(sum / static_cast<double>(k) + static_cast<double>(eps));
         for (int64_t i = 0; i < k; ++i) {
           const auto at = static_cast<size_t>(r * k + i);
           const double want = x[at] * scale * weight[static_cast<size_t>(i)];
-          ASSERT_NEAR(y[at], want, 1e-6 * std::abs(want)) << "k " << k << " eps " << eps << " row " << r << " at " << i;
+          ASSERT_NEAR(y[at], want, 1e-6 * std::abs(want))
+              << "k " << k << " eps " << eps << " row " << r << " at " << i;
         }
       }
     }
@@ -82,7 +87,8 @@ TEST_P(Ops, AddAndScale) {
     for (size_t i = 0; i < static_cast<size_t>(n); ++i) {
       EXPECT_EQ(sum[i], x[i] + y[i]);
       EXPECT_EQ(scaled[i], x[i] * 1.7F);
-      EXPECT_NEAR(scaled_sum[i], static_cast<double>(x[i]) - 0.3 * static_cast<double>(y[i]), 2e-7 * (1 + std::abs(y[i])));
+      EXPECT_NEAR(scaled_sum[i], static_cast<double>(x[i]) - 0.3 * static_cast<double>(y[i]),
+                  2e-7 * (1 + std::abs(y[i])));
     }
     const auto end = static_cast<size_t>(n);  // nothing behind the end is touched
     EXPECT_EQ(sum[end], x[end]);
@@ -97,7 +103,8 @@ TEST_P(Ops, Softcap) {
     std::vector<float> y = x;
     ops().softcap(y.data(), cap, static_cast<int64_t>(y.size()));
     for (size_t i = 0; i < x.size(); ++i) {
-      // Absolute at the scale of the cap, as scores are: tanh by e^-2|x| loses relative accuracy near 0 only.
+      // Absolute at the scale of the cap, as scores are: tanh by e^-2|x| loses relative accuracy
+      // near 0 only.
       const double want = cap * std::tanh(static_cast<double>(x[i]) / static_cast<double>(cap));
       ASSERT_NEAR(y[i], want, 2e-7 * static_cast<double>(cap)) << "cap " << cap << " at " << x[i];
       ASSERT_LE(std::abs(y[i]), cap);
@@ -123,19 +130,22 @@ TEST_P(Ops, SiluMul) {
 }
 
 TEST_P(Ops, GeluTanhMul) {
-  expect_activation(ops(), &CpuOps::gelu_tanh_mul,
-                    [](double x) { return x / 2 * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x))); });
+  expect_activation(ops(), &CpuOps::gelu_tanh_mul, [](double x) {
+    return x / 2 * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+  });
 }
 
 TEST_P(Ops, GeluMul) {
-  expect_activation(ops(), &CpuOps::gelu_mul, [](double x) { return x / 2 * std::erfc(-x / std::sqrt(2.0)); });
+  expect_activation(ops(), &CpuOps::gelu_mul,
+                    [](double x) { return x / 2 * std::erfc(-x / std::sqrt(2.0)); });
 }
 
 TEST_P(Ops, RopeRotatesPairsAndLeavesTheRest) {
   struct Case {
     int64_t heads, head_dim, half;
   };
-  for (const Case& c : {Case{3, 64, 32}, Case{2, 64, 24}, Case{1, 16, 6}, Case{2, 10, 1}, Case{1, 128, 64}}) {
+  for (const Case& c :
+       {Case{3, 64, 32}, Case{2, 64, 24}, Case{1, 16, 6}, Case{2, 10, 1}, Case{1, 128, 64}}) {
     const std::vector<float> x = normal(c.heads * c.head_dim), angle = normal(c.half, 3);
     std::vector<float> cos, sin, y = x;
     for (const float a : angle) {
@@ -145,22 +155,26 @@ TEST_P(Ops, RopeRotatesPairsAndLeavesTheRest) {
     ops().rope(y.data(), c.heads, c.head_dim, c.half, cos.data(), sin.data());
     for (int64_t h = 0; h < c.heads; ++h) {
       for (int64_t i = 0; i < c.head_dim; ++i) {
-        const auto at = static_cast<size_t>(h * c.head_dim + i), pair = static_cast<size_t>(i % c.half);
+        const auto at = static_cast<size_t>(h * c.head_dim + i),
+                   pair = static_cast<size_t>(i % c.half);
         const auto half = static_cast<size_t>(c.half);
         double want = x[at];
         if (i < c.half) {
-          want = static_cast<double>(x[at]) * cos[pair] - static_cast<double>(x[at + half]) * sin[pair];
+          want = static_cast<double>(x[at]) * cos[pair] -
+                 static_cast<double>(x[at + half]) * sin[pair];
         } else if (i < 2 * c.half) {
-          want = static_cast<double>(x[at]) * cos[pair] + static_cast<double>(x[at - half]) * sin[pair];
+          want = static_cast<double>(x[at]) * cos[pair] +
+                 static_cast<double>(x[at - half]) * sin[pair];
         }
-        ASSERT_NEAR(y[at], want, i < 2 * c.half ? 1e-6 : 0) << "head_dim " << c.head_dim << " half " << c.half << " at " << i;
+        ASSERT_NEAR(y[at], want, i < 2 * c.half ? 1e-6 : 0)
+            << "head_dim " << c.head_dim << " half " << c.half << " at " << i;
       }
     }
   }
 }
 
-// A number as a binary format of `mantissa` stored bits and smallest normal exponent `low` has it: nearest, ties to
-// even, infinity from half a step beyond `largest` on.
+// A number as a binary format of `mantissa` stored bits and smallest normal exponent `low` has it:
+// nearest, ties to even, infinity from half a step beyond `largest` on.
 double rounded(double x, int mantissa, int low, double largest) {
   if (!std::isfinite(x) || x == 0) return x;
   const double step = std::ldexp(1.0, std::max(std::ilogb(x), low) - mantissa);
@@ -185,8 +199,10 @@ double decoded(uint32_t dtype, const std::byte* base, int64_t at) {
   const int mantissa = dtype == PLUQ_DTYPE_F16 ? 10 : 7, bias = dtype == PLUQ_DTYPE_F16 ? 15 : 127;
   const int exponent = (bits & 0x7fff) >> mantissa, special = dtype == PLUQ_DTYPE_F16 ? 31 : 255;
   const double fraction = std::ldexp(static_cast<double>(bits & ((1 << mantissa) - 1)), -mantissa);
-  double value = exponent == 0 ? std::ldexp(fraction, 1 - bias) : std::ldexp(1 + fraction, exponent - bias);
-  if (exponent == special) value = fraction == 0 ? std::numeric_limits<double>::infinity() : std::nan("");
+  double value =
+      exponent == 0 ? std::ldexp(fraction, 1 - bias) : std::ldexp(1 + fraction, exponent - bias);
+  if (exponent == special)
+    value = fraction == 0 ? std::numeric_limits<double>::infinity() : std::nan("");
   return (bits & 0x8000) != 0 ? -value : value;
 }
 
@@ -204,25 +220,45 @@ struct Cache {
     view.head_dim = head_dim;
     for (int64_t b = 0; b < used; ++b) table.push_back(static_cast<int32_t>(used - b));
     const int64_t element = dtype == PLUQ_DTYPE_F32 ? 4 : 2;
-    k.assign(static_cast<size_t>(2 * view.num_blocks * kv_heads * kKvBlock * head_dim * element), std::byte{0xff});  // NaN
+    k.assign(static_cast<size_t>(2 * view.num_blocks * kv_heads * kKvBlock * head_dim * element),
+             std::byte{0xff});  // NaN
     v = k;
     view.table = table.data();
     view.k = k.data();
     view.v = v.data();
   }
   double key(int64_t layer, int64_t token, int64_t head, int64_t d) const {
-    return decoded(view.dtype, k.data(), view.block(layer, token, head) + d * kKvBlock + token % kKvBlock);
+    return decoded(view.dtype, k.data(),
+                   view.block(layer, token, head) + d * kKvBlock + token % kKvBlock);
   }
   double value(int64_t layer, int64_t token, int64_t head, int64_t d) const {
-    return decoded(view.dtype, v.data(), view.block(layer, token, head) + token % kKvBlock * view.head_dim + d);
+    return decoded(view.dtype, v.data(),
+                   view.block(layer, token, head) + token % kKvBlock * view.head_dim + d);
   }
 };
 
 constexpr uint32_t kDtypes[] = {PLUQ_DTYPE_F32, PLUQ_DTYPE_F16, PLUQ_DTYPE_BF16};
 
 TEST_P(Ops, StoreKvRoundsToNearestEven) {
-  std::vector<float> special{0.0F, -0.0F, 1.0F, 65504.0F, 65519.9F, 65520.0F, -1e6F, 3.4e38F, 6e-8F, 2.9e-8F, 3e-8F, 6.1e-5F, -6.0e-5F, 1e-40F,
-                             1.0F + 0x1p-11F, 1.0F + 0x3p-11F, 1.0F + 0x1p-8F, 1.0F + 0x3p-8F, std::numeric_limits<float>::infinity(),
+  std::vector<float> special{0.0F,
+                             -0.0F,
+                             1.0F,
+                             65504.0F,
+                             65519.9F,
+                             65520.0F,
+                             -1e6F,
+                             3.4e38F,
+                             6e-8F,
+                             2.9e-8F,
+                             3e-8F,
+                             6.1e-5F,
+                             -6.0e-5F,
+                             1e-40F,
+                             1.0F + 0x1p-11F,
+                             1.0F + 0x3p-11F,
+                             1.0F + 0x1p-8F,
+                             1.0F + 0x3p-8F,
+                             std::numeric_limits<float>::infinity(),
                              -std::numeric_limits<float>::infinity()};
   for (const uint32_t dtype : kDtypes) {
     const int64_t heads = 3, d = 40, tokens = 21;
@@ -243,7 +279,8 @@ TEST_P(Ops, StoreKvRoundsToNearestEven) {
       }
     }
     // Only these tokens of layer 1 were written.
-    EXPECT_TRUE(std::isnan(cache.key(0, 0, 0, 0)) && std::isnan(cache.key(1, 1, 0, 0)) && std::isnan(cache.value(1, 14, 2, d - 1)));
+    EXPECT_TRUE(std::isnan(cache.key(0, 0, 0, 0)) && std::isnan(cache.key(1, 1, 0, 0)) &&
+                std::isnan(cache.value(1, 14, 2, d - 1)));
     x.assign(x.size(), kPoison);
     ops().store_kv(cache.view, false, 1, 3, x.data());
     EXPECT_TRUE(std::isnan(cache.key(1, 3, 0, 0)));
@@ -261,20 +298,24 @@ std::vector<double> attention_oracle(const AttentionArgs& a, const Cache& cache)
   std::vector<double> out;
   for (int64_t t = 0; t < a.count; ++t) {
     for (int64_t h = 0; h < a.heads; ++h) {
-      const int64_t last = a.start + t, first = a.window > 0 ? std::max<int64_t>(0, last - a.window + 1) : 0;
+      const int64_t last = a.start + t,
+                    first = a.window > 0 ? std::max<int64_t>(0, last - a.window + 1) : 0;
       std::vector<double> s;
       for (int64_t key = first; key <= last; ++key) {
         double dot = 0;
-        for (int64_t i = 0; i < d; ++i) dot += a.q[t * a.ldq + h * d + i] * cache.key(a.layer, key, h / group, i);
+        for (int64_t i = 0; i < d; ++i)
+          dot += a.q[t * a.ldq + h * d + i] * cache.key(a.layer, key, h / group, i);
         dot *= static_cast<double>(a.scale);
-        s.push_back(a.softcap > 0 ? a.softcap * std::tanh(dot / static_cast<double>(a.softcap)) : dot);
+        s.push_back(a.softcap > 0 ? a.softcap * std::tanh(dot / static_cast<double>(a.softcap))
+                                  : dot);
       }
       const double largest = *std::max_element(s.begin(), s.end());
       for (double& x : s) x = std::exp(x - largest);
       const double sum = std::accumulate(s.begin(), s.end(), 0.0);
       for (int64_t i = 0; i < d; ++i) {
         double o = 0;
-        for (int64_t key = first; key <= last; ++key) o += s[static_cast<size_t>(key - first)] / sum * cache.value(a.layer, key, h / group, i);
+        for (int64_t key = first; key <= last; ++key)
+          o += s[static_cast<size_t>(key - first)] / sum * cache.value(a.layer, key, h / group, i);
         out.push_back(o);
       }
     }
@@ -303,7 +344,8 @@ class Attention : public Ops {
     AttentionArgs a;
     a.ldq = s.heads * s.head_dim + 2 * s.kv_heads * s.head_dim;  // q lies beside k and v
     const std::vector<float> q = normal(s.count * a.ldq);
-    const int64_t width = s.heads * s.head_dim, context = s.start + s.count, group = s.heads / s.kv_heads;
+    const int64_t width = s.heads * s.head_dim, context = s.start + s.count,
+                  group = s.heads / s.kv_heads;
     std::vector<float> out(static_cast<size_t>(s.count * width), kPoison), again = out;
     a.q = q.data();
     a.out = out.data();
@@ -316,17 +358,20 @@ class Attention : public Ops {
     a.softcap = s.softcap;
     a.kv = cache.view;
     a.tile = attention_tile(context, group);
-    std::vector<float> scratch(static_cast<size_t>(attention_scratch(context, group, s.head_dim)) + 1, kPoison);
+    std::vector<float> scratch(
+        static_cast<size_t>(attention_scratch(context, group, s.head_dim)) + 1, kPoison);
     scratch.back() = 7;
     a.scratch = scratch.data();
     ops().attention(a, 0, 1);
     const std::vector<double> want = attention_oracle(a, cache);
     // A score is as exact as f32 holds it, and its error is one of the exponent.
     const double bound = 3e-6 * std::max(1.0, std::abs(static_cast<double>(s.scale)));
-    for (size_t i = 0; i < want.size(); ++i) ASSERT_NEAR(out[i], want[i], bound) << "dtype " << dtype << " at " << i;
+    for (size_t i = 0; i < want.size(); ++i)
+      ASSERT_NEAR(out[i], want[i], bound) << "dtype " << dtype << " at " << i;
     EXPECT_EQ(scratch.back(), 7) << "attention_scratch is too small";
 
-    // The same bits for any number of workers in any order, for any tile, and when each token is a decode step of its own.
+    // The same bits for any number of workers in any order, for any tile, and when each token is a
+    // decode step of its own.
     for (const int workers : {2, 3, 50}) {
       std::fill(again.begin(), again.end(), kPoison);
       a.out = again.data();
@@ -385,9 +430,13 @@ TEST_P(Attention, LargeScores) {
   expect_oracle(PLUQ_DTYPE_F32, {2, 1, 16, 0, 20, 0, -40.0F, 0});
 }
 
-std::string level_name(const ::testing::TestParamInfo<Isa>& info) { return std::string(isa_name(info.param)); }
-INSTANTIATE_TEST_SUITE_P(Isa, Ops, ::testing::Values(Isa::kPortable, Isa::kAvx2, Isa::kAvx512), level_name);
-INSTANTIATE_TEST_SUITE_P(Isa, Attention, ::testing::Values(Isa::kPortable, Isa::kAvx2, Isa::kAvx512), level_name);
+std::string level_name(const ::testing::TestParamInfo<Isa>& info) {
+  return std::string(isa_name(info.param));
+}
+INSTANTIATE_TEST_SUITE_P(Isa, Ops, ::testing::Values(Isa::kPortable, Isa::kAvx2, Isa::kAvx512),
+                         level_name);
+INSTANTIATE_TEST_SUITE_P(Isa, Attention,
+                         ::testing::Values(Isa::kPortable, Isa::kAvx2, Isa::kAvx512), level_name);
 
 }  // namespace
 }  // namespace pluq

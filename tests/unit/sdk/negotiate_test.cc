@@ -16,7 +16,8 @@ TEST(Negotiate, MajorZeroNeedsTheSameMinor) {
 TEST(Negotiate, RangesMeetAtTheLowerMaximum) {
   EXPECT_EQ(negotiate(1, 0, 5, 1, 2, 9), 5);
   EXPECT_EQ(negotiate(1, 2, 9, 1, 0, 5), 5);
-  EXPECT_EQ(negotiate(1, 6, 9, 1, 0, 5), -1);  // the older side cannot reach the newer one's minimum
+  EXPECT_EQ(negotiate(1, 6, 9, 1, 0, 5),
+            -1);  // the older side cannot reach the newer one's minimum
   EXPECT_EQ(negotiate(1, 0, 5, 1, 7, 9), -1);
   EXPECT_EQ(negotiate(1, 0, 5, 2, 0, 5), -1);
   EXPECT_EQ(negotiate(1, 5, 4, 1, 0, 9), -1);
@@ -28,7 +29,8 @@ TEST(StructSize, ShorterAndLongerStructsAreReadAndWrittenWithinTheirSize) {
     unsigned char tail[8];
   } from{};
   std::memset(&from, 0xa5, sizeof from);
-  from.device.struct_size = offsetof(pluq_device, cpu_features);  // an older host: nothing from cpu_features on
+  from.device.struct_size =
+      offsetof(pluq_device, cpu_features);  // an older host: nothing from cpu_features on
   from.device.kind = 1;
   const pluq_device d = read(&from.device);
   EXPECT_EQ(d.kind, 1u);

@@ -9,18 +9,22 @@
 namespace pluq::pack {
 namespace {
 
-const uint8_t* bytes(const std::vector<uint32_t>& words) { return reinterpret_cast<const uint8_t*>(words.data()); }
+const uint8_t* bytes(const std::vector<uint32_t>& words) {
+  return reinterpret_cast<const uint8_t*>(words.data());
+}
 
 TEST(BitStream, GoldenVectors) {
   const auto pack = [](int bits, int count, auto code) {
     std::vector<uint32_t> words(static_cast<size_t>(stream_words(count, bits)));
-    for (int i = 0; i < count; ++i) put_stream_code(words.data(), 1, bits, i, static_cast<uint32_t>(code(i)));
+    for (int i = 0; i < count; ++i)
+      put_stream_code(words.data(), 1, bits, i, static_cast<uint32_t>(code(i)));
     return words;
   };
   EXPECT_EQ(pack(4, 8, [](int i) { return i; }), (std::vector<uint32_t>{0x76543210}));
   EXPECT_EQ(pack(2, 16, [](int i) { return i % 4; }), (std::vector<uint32_t>{0xE4E4E4E4}));
   EXPECT_EQ(pack(8, 4, [](int i) { return i; }), (std::vector<uint32_t>{0x03020100}));
-  EXPECT_EQ(pack(3, 32, [](int i) { return i % 8; }), (std::vector<uint32_t>{0x88FAC688, 0xC688FAC6, 0xFAC688FA}));
+  EXPECT_EQ(pack(3, 32, [](int i) { return i % 8; }),
+            (std::vector<uint32_t>{0x88FAC688, 0xC688FAC6, 0xFAC688FA}));
 }
 
 TEST(BitStream, RoundTripsEveryWidthAndStride) {
@@ -34,7 +38,8 @@ TEST(BitStream, RoundTripsEveryWidthAndStride) {
           codes.push_back(random() & ((1U << bits) - 1));
           put_stream_code(words.data(), stride, bits, i, codes.back());
         }
-        for (int64_t i = 0; i < count; ++i) EXPECT_EQ(stream_code(bytes(words), stride, bits, i), codes[static_cast<size_t>(i)]);
+        for (int64_t i = 0; i < count; ++i)
+          EXPECT_EQ(stream_code(bytes(words), stride, bits, i), codes[static_cast<size_t>(i)]);
       }
     }
   }
@@ -57,7 +62,8 @@ TEST(GptqZeros, SymmetricConstants) {
   }
 }
 
-// A zero point of 0 stored as zero - 1 borrows from its neighbour; adding the ones back to the whole word undoes it.
+// A zero point of 0 stored as zero - 1 borrows from its neighbour; adding the ones back to the
+// whole word undoes it.
 TEST(GptqZeros, ModularDecodeOfVersion1WithAZeroZeroPoint) {
   const int want[8] = {0, 5, 8, 3, 0, 15, 1, 7};
   for (int n = 0; n < 8; ++n) {
@@ -71,11 +77,14 @@ TEST(Planar, PowersOfTwoAreTheStreamAndFiveBitsArePlanes) {
   for (const int bits : {2, 4, 8}) {
     std::vector<uint32_t> words(static_cast<size_t>(bits));
     for (uint32_t& w : words) w = random();
-    for (int i = 0; i < 32; ++i) EXPECT_EQ(planar_code(bytes(words), 1, bits, i), stream_code(bytes(words), 1, bits, i));
+    for (int i = 0; i < 32; ++i)
+      EXPECT_EQ(planar_code(bytes(words), 1, bits, i), stream_code(bytes(words), 1, bits, i));
   }
   // 5 bits: four words of low nibbles, then one word of fifth bits.
   std::vector<uint32_t> words{0x76543210, 0xFEDCBA98, 0x76543210, 0xFEDCBA98, 0xFFFF0000};
-  for (int i = 0; i < 32; ++i) EXPECT_EQ(planar_code(bytes(words), 1, 5, i), static_cast<uint32_t>(i % 16 + (i >= 16 ? 16 : 0)));
+  for (int i = 0; i < 32; ++i)
+    EXPECT_EQ(planar_code(bytes(words), 1, 5, i),
+              static_cast<uint32_t>(i % 16 + (i >= 16 ? 16 : 0)));
 }
 
 TEST(Awq, GoldenWordAndInverseOrders) {

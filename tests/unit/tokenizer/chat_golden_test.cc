@@ -23,7 +23,8 @@ class ChatGolden : public ::testing::Test {
     golden_ = parse_json_file(kFolder + "golden.json").as_object();
   }
   // Renders and compares with {"text": ...} or {"error": ...}.
-  void check(const std::string& name, const std::string& source, const json::object& variables, const json::object& want) const {
+  void check(const std::string& name, const std::string& source, const json::object& variables,
+             const json::object& want) const {
     std::string got;
     bool failed = false;
     try {
@@ -44,8 +45,10 @@ TEST_F(ChatGolden, TemplatesOfTheFamilies) {
   for (const auto& [file, renderings] : golden_.at("templates").as_object()) {
     const std::string source = read_file(kFolder + "templates/" + std::string(file), 1 << 20);
     for (const auto& [name, want] : renderings.as_object()) {
-      json::object variables{{"bos_token", "<s>"}, {"eos_token", "</s>"}, {"add_generation_prompt", true}};
-      for (const auto& [key, value] : golden_.at("talks").at(name).as_object()) variables[key] = value;
+      json::object variables{
+          {"bos_token", "<s>"}, {"eos_token", "</s>"}, {"add_generation_prompt", true}};
+      for (const auto& [key, value] : golden_.at("talks").at(name).as_object())
+        variables[key] = value;
       check(std::string(file) + " " + std::string(name), source, variables, want.as_object());
       ++count;
     }

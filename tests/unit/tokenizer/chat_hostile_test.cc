@@ -15,7 +15,9 @@ namespace {
 using test::expect_error;
 
 std::string render(const std::string& source) {
-  const boost::json::object variables{{"messages", boost::json::array{boost::json::object{{"role", "user"}, {"content", "hi"}}}}, {"n", 3}};
+  const boost::json::object variables{
+      {"messages", boost::json::array{boost::json::object{{"role", "user"}, {"content", "hi"}}}},
+      {"n", 3}};
   return ChatTemplate::parse(source, "t.jinja")->render(variables, 0);
 }
 
@@ -54,20 +56,25 @@ TEST(ChatTemplate, ErrorsNameTheLine) {
       {"{{ missing|tojson }}", "an undefined value cannot be written as JSON"},
       {"{% macro m(a) %}{% endmacro %}{{ m(b=1) }}", "has no parameter 'b'"},
       {"{% macro m(a) %}{% endmacro %}{{ m(1, 2) }}", "m takes at most 1 arguments, 2 are given"},
-      {"x\n{{ raise_exception('no \\n way') }}", "line 2: the template refuses the conversation: no \\x0a way"},
+      {"x\n{{ raise_exception('no \\n way') }}",
+       "line 2: the template refuses the conversation: no \\x0a way"},
       {"{{ strftime_now('%Y' * 1000) }}", "longer than 1000"},
   };
-  for (const auto& [source, text] : wrong) expect_error(ErrorKind::kInput, {text}, [&, s = source] { render(s); });
+  for (const auto& [source, text] : wrong)
+    expect_error(ErrorKind::kInput, {text}, [&, s = source] { render(s); });
 }
 
 TEST(ChatTemplate, OnlyDataCanBeReached) {
-  EXPECT_EQ(render("{{ ''.__class__ is defined }}{{ messages.__init__ is defined }}{{ range.__globals__ is defined }}"), "FalseFalseFalse");
+  EXPECT_EQ(render("{{ ''.__class__ is defined }}{{ messages.__init__ is defined }}{{ "
+                   "range.__globals__ is defined }}"),
+            "FalseFalseFalse");
   EXPECT_EQ(render("{{ messages|map(attribute='__class__')|select('defined')|list|length }}"), "0");
 }
 
 TEST(ChatTemplate, HostileTemplatesEndSoon) {
   const std::string hostile[] = {
-      "{% for a in range(99999) %}{% for b in range(99999) %}{% for c in range(99999) %}x{% endfor %}{% endfor %}{% endfor %}",
+      "{% for a in range(99999) %}{% for b in range(99999) %}{% for c in range(99999) %}x{% endfor "
+      "%}{% endfor %}{% endfor %}",
       "{{ range(1000000000)|list }}",
       "{{ range(-9223372036854775807, 9223372036854775807) }}",
       "{{ 'x' * 1000000000000 }}",
@@ -76,10 +83,14 @@ TEST(ChatTemplate, HostileTemplatesEndSoon) {
       "{{ '%999999999d' % 1 }}",
       "{{ 'x'|indent(1000000000) }}",
       "{{ 2 ** 1000000000000 }}",
-      "{% set ns = namespace(s='x') %}{% for i in range(1000) %}{% set ns.s = ns.s + ns.s %}{% endfor %}",
-      "{% set ns = namespace(l=[1]) %}{% for i in range(1000) %}{% set ns.l = ns.l + ns.l %}{% endfor %}",
-      "{% set ns = namespace(l=[]) %}{% for i in range(100000) %}{% set ns.l = [ns.l] %}{% endfor %}{{ ns.l }}",
-      "{% set ns = namespace(l=[1]) %}{% for i in range(64) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}{{ ns.l == ns.l }}{{ ns.l }}",
+      "{% set ns = namespace(s='x') %}{% for i in range(1000) %}{% set ns.s = ns.s + ns.s %}{% "
+      "endfor %}",
+      "{% set ns = namespace(l=[1]) %}{% for i in range(1000) %}{% set ns.l = ns.l + ns.l %}{% "
+      "endfor %}",
+      "{% set ns = namespace(l=[]) %}{% for i in range(100000) %}{% set ns.l = [ns.l] %}{% endfor "
+      "%}{{ ns.l }}",
+      "{% set ns = namespace(l=[1]) %}{% for i in range(64) %}{% set ns.l = [ns.l, ns.l] %}{% "
+      "endfor %}{{ ns.l == ns.l }}{{ ns.l }}",
       "{% set l = [] %}{{ l.append(l) }}{{ l }}",
       "{% set l = [] %}{{ l.append(l) }}{{ l|tojson }}",
       "{% set ns = namespace() %}{% set ns.x = ns %}{{ ns }}",
@@ -101,15 +112,24 @@ TEST(ChatTemplate, HostileTemplatesEndSoon) {
   for (const std::string& source : hostile) {
     const auto start = std::chrono::steady_clock::now();
     expect_error(ErrorKind::kInput, {"t.jinja: "}, [&] { render(source); });
-    EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(20)) << source.substr(0, 100);
+    EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(20))
+        << source.substr(0, 100);
   }
 }
 
 // Whatever the pieces, the answer is a text or an Error.
 TEST(ChatTemplate, RandomTemplatesDoNotCrash) {
-  const char* pieces[] = {"{%", "%}", "{{", "}}", "{%-", "-%}", "{#", "#}", " if ", " for ", " in ", " set ", " x ", " = ", "messages", "[0]", ".role", "|", "tojson", "trim", "sort",
-                          "'a'", "1", "-", "+", "~", "(", ")", "[", "]", "{", "}", ",", ":", " else ", " endif ", " endfor ", " is ", "defined", " not ", " and ", "range(9)", "loop", ".index",
-                          "\n", "\xff", "\\", " macro m() ", " endmacro ", "m()", "*", "**", "//", "%", "[::-1]", "1.5", " raw ", " endraw ", " set x ", " endset ", "é", ".items()", "map(attribute=", "join("};
+  const char* pieces[] = {
+      "{%",       "%}",       "{{",      "}}",       "{%-",    "-%}",         "{#",
+      "#}",       " if ",     " for ",   " in ",     " set ",  " x ",         " = ",
+      "messages", "[0]",      ".role",   "|",        "tojson", "trim",        "sort",
+      "'a'",      "1",        "-",       "+",        "~",      "(",           ")",
+      "[",        "]",        "{",       "}",        ",",      ":",           " else ",
+      " endif ",  " endfor ", " is ",    "defined",  " not ",  " and ",       "range(9)",
+      "loop",     ".index",   "\n",      "\xff",     "\\",     " macro m() ", " endmacro ",
+      "m()",      "*",        "**",      "//",       "%",      "[::-1]",      "1.5",
+      " raw ",    " endraw ", " set x ", " endset ", "é",      ".items()",    "map(attribute=",
+      "join("};
   std::mt19937 random(7);
   size_t rendered = 0;
   for (int i = 0; i < 30000; ++i) {
@@ -128,12 +148,18 @@ TEST(ChatTemplate, RandomTemplatesDoNotCrash) {
 }
 
 TEST(ChatTemplate, ListsOfTemplates) {
-  const auto pick = [](const char* text) { return pick_chat_template(parse_json(text, "test"), "f.json: chat_template"); };
+  const auto pick = [](const char* text) {
+    return pick_chat_template(parse_json(text, "test"), "f.json: chat_template");
+  };
   EXPECT_EQ(pick("null"), "");
   EXPECT_EQ(pick("\"a\""), "a");
-  EXPECT_EQ(pick(R"([{"name": "tool_use", "template": "t"}, {"name": "default", "template": "d"}])"), "d");
+  EXPECT_EQ(
+      pick(R"([{"name": "tool_use", "template": "t"}, {"name": "default", "template": "d"}])"),
+      "d");
   EXPECT_EQ(pick(R"([{"name": "only", "template": "o"}])"), "o");
-  expect_error(ErrorKind::kInput, {"f.json", "no template is called 'default'", "x, y"}, [&] { pick(R"([{"name": "x", "template": "t"}, {"name": "y", "template": "d"}])"); });
+  expect_error(ErrorKind::kInput, {"f.json", "no template is called 'default'", "x, y"}, [&] {
+    pick(R"([{"name": "x", "template": "t"}, {"name": "y", "template": "d"}])");
+  });
   expect_error(ErrorKind::kInput, {"f.json", "neither a string nor a list"}, [&] { pick("3"); });
 }
 

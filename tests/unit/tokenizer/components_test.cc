@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One small tokenizer per odd component against what the `tokenizers` package gave (tests/data/tokenizers/make.py).
+// One small tokenizer per odd component against what the `tokenizers` package gave
+// (tests/data/tokenizers/make.py).
 #include <gtest/gtest.h>
 
 #include <string>
@@ -16,7 +17,9 @@ namespace {
 std::vector<int32_t> ids_of(const boost::json::value& value) {
   return boost::json::value_to<std::vector<int32_t>>(value);
 }
-std::string text_of(const boost::json::value& value) { return boost::json::value_to<std::string>(value); }
+std::string text_of(const boost::json::value& value) {
+  return boost::json::value_to<std::string>(value);
+}
 
 TEST(Components, AgreeWithTheTokenizersPackage) {
   const auto document = parse_json_file(test::data_path("components.json"));

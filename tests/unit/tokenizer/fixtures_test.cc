@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The six shared tokenizers: whole text, chunks and decoding agree id for id with what the package recorded.
+// The six shared tokenizers: whole text, chunks and decoding agree id for id with what the package
+// recorded.
 #include <gtest/gtest.h>
 
 #include <string>
@@ -23,7 +24,8 @@ TEST_P(Fixtures, AgreeIdForId) {
   const auto tokenizer = Tokenizer::from_directory(directory);
   const auto expected = parse_json_file(directory + "/expected.json");
   const std::string sample = read_file(root + "/sample.txt", size_t{1} << 24);
-  EXPECT_EQ(tokenizer->encode(sample, false), boost::json::value_to<std::vector<int32_t>>(expected.at("whole_ids")));
+  EXPECT_EQ(tokenizer->encode(sample, false),
+            boost::json::value_to<std::vector<int32_t>>(expected.at("whole_ids")));
 
   // Chunks of 700 code points.
   std::vector<std::string> chunks;
@@ -39,13 +41,14 @@ TEST_P(Fixtures, AgreeIdForId) {
     SCOPED_TRACE("chunk " + std::to_string(i));
     const auto ids = tokenizer->encode(chunks[i], true);
     EXPECT_EQ(ids, boost::json::value_to<std::vector<int32_t>>(results[i].at("ids")));
-    EXPECT_EQ(tokenizer->decode(ids, false), boost::json::value_to<std::string>(results[i].at("decoded")));
+    EXPECT_EQ(tokenizer->decode(ids, false),
+              boost::json::value_to<std::string>(results[i].at("decoded")));
   }
 }
 
 INSTANTIATE_TEST_SUITE_P(All, Fixtures,
-                         testing::Values("bytelevel-digits", "bytelevel-gpt2", "bytelevel-llama3", "bytelevel-qwen2",
-                                         "spm-llama2-legacy", "spm-metaspace"),
+                         testing::Values("bytelevel-digits", "bytelevel-gpt2", "bytelevel-llama3",
+                                         "bytelevel-qwen2", "spm-llama2-legacy", "spm-metaspace"),
                          [](const auto& fixture) {
                            std::string name = fixture.param;
                            for (char& c : name) c = c == '-' ? '_' : c;

@@ -18,10 +18,13 @@
 namespace pluq {
 namespace {
 
-std::string text_of(const boost::json::value& value) { return boost::json::value_to<std::string>(value); }
+std::string text_of(const boost::json::value& value) {
+  return boost::json::value_to<std::string>(value);
+}
 
 // What a converter writes for this tokenizer.json.
-GgufVocabulary vocabulary_of(const boost::json::value& document, const std::string& model, const std::string& pre) {
+GgufVocabulary vocabulary_of(const boost::json::value& document, const std::string& model,
+                             const std::string& pre) {
   GgufVocabulary out;
   out.model = model;
   out.pre = pre;
@@ -29,7 +32,8 @@ GgufVocabulary vocabulary_of(const boost::json::value& document, const std::stri
   out.tokens.resize(vocab.size());
   out.scores.assign(vocab.size(), -1e9f);
   out.token_types.assign(vocab.size(), 1);
-  for (const auto& entry : vocab) out.tokens[static_cast<size_t>(entry.value().as_int64())] = entry.key();
+  for (const auto& entry : vocab)
+    out.tokens[static_cast<size_t>(entry.value().as_int64())] = entry.key();
   float rank = 0;
   for (const auto& merge : document.at("model").at("merges").as_array()) {
     const std::string joined = text_of(merge.at(0)) + text_of(merge.at(1));
@@ -49,7 +53,8 @@ GgufVocabulary vocabulary_of(const boost::json::value& document, const std::stri
   return out;
 }
 
-void expect_same(const std::string& fixture, const std::string& model, const std::string& pre, int bos) {
+void expect_same(const std::string& fixture, const std::string& model, const std::string& pre,
+                 int bos) {
   const std::string root = test::fixtures_path();
   if (root.empty()) GTEST_SKIP() << "the shared fixtures are not here; set PLUQ_FIXTURES";
   const auto document = parse_json_file(root + "/" + fixture + "/tokenizer.json");
@@ -57,7 +62,8 @@ void expect_same(const std::string& fixture, const std::string& model, const std
   if (bos >= 0) vocabulary.bos = bos;
   const auto want = Tokenizer::from_json(document, fixture);
   const auto got = Tokenizer::from_json(tokenizer_json_from_gguf(vocabulary, "x.gguf"), "x.gguf");
-  const std::string sample = read_file(root + "/sample.txt", size_t{1} << 24) + want->id_to_token(1).value() + " after";
+  const std::string sample =
+      read_file(root + "/sample.txt", size_t{1} << 24) + want->id_to_token(1).value() + " after";
   const auto ids = want->encode(sample, true);
   EXPECT_EQ(got->encode(sample, true), ids);
   EXPECT_EQ(got->decode(ids, false), want->decode(ids, false));
@@ -73,7 +79,15 @@ TEST(GgufVocabulary, SentencePiece) { expect_same("spm-llama2-legacy", "llama", 
 GgufVocabulary small() {
   GgufVocabulary v;
   v.model = "llama";
-  v.tokens = {"<unk>", "<s>", "</s>", "\xE2\x96\x81", "a", "b", "ab", "\xE2\x96\x81" "ab"};
+  v.tokens = {"<unk>",
+              "<s>",
+              "</s>",
+              "\xE2\x96\x81",
+              "a",
+              "b",
+              "ab",
+              "\xE2\x96\x81"
+              "ab"};
   v.token_types = {2, 3, 3, 1, 1, 1, 1, 1};
   v.scores = {0, 0, 0, -4, -5, -6, -1, -2};
   v.bos = 1;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// 10 MB of any one thing tokenizes in at most 2 s per MB, and doubling the text about doubles the time.
+// 10 MB of any one thing tokenizes in at most 2 s per MB, and doubling the text about doubles the
+// time.
 #include <gtest/gtest.h>
 
 #include <chrono>
@@ -19,12 +20,23 @@ double seconds_to_encode(const Tokenizer& tokenizer, const std::string& unit, si
   while (text.size() < bytes) text += unit;
   const auto start = std::chrono::steady_clock::now();
   const auto ids = tokenizer.encode(text, false);
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  const double seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   EXPECT_GT(ids.size(), 0u);
   return seconds;
 }
 
-const char* const kUnits[] = {"a", " ", "\n", "1", "!", "\xE4\xBD\xA0", "\xCC\x81\xCC\xA7", "\xE3\x80\x80", "\xF0\x9F\x98\x80", "' ", "a\xCC\x81"};
+const char* const kUnits[] = {"a",
+                              " ",
+                              "\n",
+                              "1",
+                              "!",
+                              "\xE4\xBD\xA0",
+                              "\xCC\x81\xCC\xA7",
+                              "\xE3\x80\x80",
+                              "\xF0\x9F\x98\x80",
+                              "' ",
+                              "a\xCC\x81"};
 #ifdef __SANITIZE_ADDRESS__
 constexpr size_t kScale = 8;
 #elif defined(__has_feature)
@@ -68,7 +80,8 @@ TEST(Linear, Fixtures) {
     const auto tokenizer = Tokenizer::from_directory(root + "/" + name);
     check_linear(*tokenizer, 1'000'000);
     for (const char* unit : {"a", " ", "\xE4\xBD\xA0", "\xCC\x81\xCC\xA7"}) {
-      EXPECT_LT(seconds_to_encode(*tokenizer, unit, 10'000'000 / kScale), 20.0) << "unit '" << unit << "'";
+      EXPECT_LT(seconds_to_encode(*tokenizer, unit, 10'000'000 / kScale), 20.0)
+          << "unit '" << unit << "'";
     }
   }
 }

@@ -42,11 +42,14 @@ TEST(Stream, EveryComponentAndRandomIds) {
     const auto tokenizer = Tokenizer::from_json(file, "case");
     for (int round = 0; round < 12; ++round) {
       std::vector<int32_t> ids(1 + random() % 40);
-      for (int32_t& id : ids) id = static_cast<int32_t>(random() % static_cast<unsigned>(tokenizer->vocab_size() + 2)) - 1;
+      for (int32_t& id : ids)
+        id =
+            static_cast<int32_t>(random() % static_cast<unsigned>(tokenizer->vocab_size() + 2)) - 1;
       expect_stream_equals(*tokenizer, ids, round % 2 == 0);
     }
     for (const auto& result : entry.at("results").as_array()) {
-      expect_stream_equals(*tokenizer, boost::json::value_to<std::vector<int32_t>>(result.at("special")), true);
+      expect_stream_equals(*tokenizer,
+                           boost::json::value_to<std::vector<int32_t>>(result.at("special")), true);
     }
   }
 }

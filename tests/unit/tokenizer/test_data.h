@@ -2,9 +2,9 @@
 // Where the tokenizer tests find their data.
 #pragma once
 
+#include <sys/stat.h>
 #include <cstdlib>
 #include <string>
-#include <sys/stat.h>
 
 namespace pluq::test {
 
@@ -13,12 +13,16 @@ inline bool exists(const std::string& path) {
   return ::stat(path.c_str(), &info) == 0;
 }
 
-inline std::string data_path(const std::string& name) { return std::string(PLUQ_SOURCE_DIR) + "/tests/data/tokenizers/" + name; }
+inline std::string data_path(const std::string& name) {
+  return std::string(PLUQ_SOURCE_DIR) + "/tests/data/tokenizers/" + name;
+}
 
 // The shared tokenizer fixtures, or "" where they are absent.
 inline std::string fixtures_path() {
   const char* root = std::getenv("PLUQ_FIXTURES");
-  const std::string path = (root != nullptr ? std::string(root) : std::string(PLUQ_SOURCE_DIR) + "/../shared/fixtures") + "/tokenizers";
+  const std::string path =
+      (root != nullptr ? std::string(root) : std::string(PLUQ_SOURCE_DIR) + "/../shared/fixtures") +
+      "/tokenizers";
   return exists(path) ? path : "";
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// tokenizer_lines FILE: reads one JSON string per line, writes one JSON object per line: ids with and without
-// special tokens and the texts they decode to. differential.py compares them with the `tokenizers` package.
+// tokenizer_lines FILE: reads one JSON string per line, writes one JSON object per line: ids with
+// and without special tokens and the texts they decode to. differential.py compares them with the
+// `tokenizers` package.
 #include <exception>
 #include <iostream>
 #include <string>
@@ -10,7 +11,9 @@
 
 namespace {
 
-boost::json::array ids_of(const std::vector<int32_t>& ids) { return boost::json::array(ids.begin(), ids.end()); }
+boost::json::array ids_of(const std::vector<int32_t>& ids) {
+  return boost::json::array(ids.begin(), ids.end());
+}
 
 }  // namespace
 

@@ -15,11 +15,11 @@ TEST(Utf8, EachMaximalInvalidPartBecomesOneReplacement) {
   EXPECT_EQ(sanitize_utf8("plain"), "plain");
   EXPECT_EQ(sanitize_utf8("\xF0\x9F\x98\x80"), "\xF0\x9F\x98\x80");
   EXPECT_EQ(sanitize_utf8("a\x80z"), "a" + r + "z");
-  EXPECT_EQ(sanitize_utf8("\xF0\x9F\x98z"), r + "z");              // truncated: one
-  EXPECT_EQ(sanitize_utf8("\xE4\xBD"), r);                         // at the end
-  EXPECT_EQ(sanitize_utf8("\xC0\xAF"), r + r);                     // overlong
-  EXPECT_EQ(sanitize_utf8("\xED\xA0\x80"), r + r + r);             // surrogate
-  EXPECT_EQ(sanitize_utf8("\xF4\x90\x80\x80"), r + r + r + r);     // above U+10FFFF
+  EXPECT_EQ(sanitize_utf8("\xF0\x9F\x98z"), r + "z");           // truncated: one
+  EXPECT_EQ(sanitize_utf8("\xE4\xBD"), r);                      // at the end
+  EXPECT_EQ(sanitize_utf8("\xC0\xAF"), r + r);                  // overlong
+  EXPECT_EQ(sanitize_utf8("\xED\xA0\x80"), r + r + r);          // surrogate
+  EXPECT_EQ(sanitize_utf8("\xF4\x90\x80\x80"), r + r + r + r);  // above U+10FFFF
   EXPECT_EQ(sanitize_utf8("\xE4\xE4\xBD\xA0"), r + "\xE4\xBD\xA0");
   EXPECT_FALSE(is_valid_utf8("\xFF"));
   EXPECT_TRUE(is_valid_utf8("\xE4\xBD\xA0"));

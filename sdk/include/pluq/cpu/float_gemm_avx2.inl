@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Instantiates the float kernels for avx2: PLUQ_FLOAT_KERNELS_AVX2(name) defines const pluq::cpu::FloatKernels* name().
+// Instantiates the float kernels for avx2: PLUQ_FLOAT_KERNELS_AVX2(name) defines const
+// pluq::cpu::FloatKernels* name().
 #pragma once
 
 #include "pluq/cpu/float_types.h"
@@ -17,6 +18,6 @@ namespace {
 }  // namespace cpu
 }  // namespace pluq
 
-#define PLUQ_FLOAT_KERNELS_AVX2(name)      \
+#define PLUQ_FLOAT_KERNELS_AVX2(name)    \
   const pluq::cpu::FloatKernels* name(); \
   const pluq::cpu::FloatKernels* name() { return &pluq::cpu::float_avx2::kKernels; }

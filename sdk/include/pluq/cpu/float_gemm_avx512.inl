@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Instantiates the float kernels for avx512: PLUQ_FLOAT_KERNELS_AVX512(name) defines const pluq::cpu::FloatKernels* name().
+// Instantiates the float kernels for avx512: PLUQ_FLOAT_KERNELS_AVX512(name) defines const
+// pluq::cpu::FloatKernels* name().
 #pragma once
 
 #include "pluq/cpu/float_types.h"
@@ -27,6 +28,8 @@ namespace {
 #else
 #define PLUQ_FLOAT_AVX512_NAMESPACE float_avx512
 #endif
-#define PLUQ_FLOAT_KERNELS_AVX512(name)      \
-  const pluq::cpu::FloatKernels* name(); \
-  const pluq::cpu::FloatKernels* name() { return &pluq::cpu::PLUQ_FLOAT_AVX512_NAMESPACE::kKernels; }
+#define PLUQ_FLOAT_KERNELS_AVX512(name)                       \
+  const pluq::cpu::FloatKernels* name();                      \
+  const pluq::cpu::FloatKernels* name() {                     \
+    return &pluq::cpu::PLUQ_FLOAT_AVX512_NAMESPACE::kKernels; \
+  }

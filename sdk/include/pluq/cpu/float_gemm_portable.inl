@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Instantiates the float kernels for portable: PLUQ_FLOAT_KERNELS_PORTABLE(name) defines const pluq::cpu::FloatKernels* name().
+// Instantiates the float kernels for portable: PLUQ_FLOAT_KERNELS_PORTABLE(name) defines const
+// pluq::cpu::FloatKernels* name().
 #pragma once
 
 #include "pluq/cpu/float_types.h"
@@ -17,6 +18,6 @@ namespace {
 }  // namespace cpu
 }  // namespace pluq
 
-#define PLUQ_FLOAT_KERNELS_PORTABLE(name)      \
-  const pluq::cpu::FloatKernels* name(); \
+#define PLUQ_FLOAT_KERNELS_PORTABLE(name) \
+  const pluq::cpu::FloatKernels* name();  \
   const pluq::cpu::FloatKernels* name() { return &pluq::cpu::float_portable::kKernels; }

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// The float GEMM once, against a vocabulary (fvec_<isa>.h); included inside the ISA's namespace by float_gemm_<isa>.inl,
-// which defines PLUQ_FLOAT_ISA_NAME.
+// The float GEMM once, against a vocabulary (fvec_<isa>.h); included inside the ISA's namespace by
+// float_gemm_<isa>.inl, which defines PLUQ_FLOAT_ISA_NAME.
 //
-// Per output (m, n) the order is fixed by K alone: one chain of multiply-adds over the columns of a segment (a scale
-// block, or all of K), then one multiply-add of the segment's sum into the total. Small M decodes in registers; large M
-// decodes 128 columns of a panel to L1 once and runs a register tile over all rows: the same chain, cut and resumed.
+// Per output (m, n) the order is fixed by K alone: one chain of multiply-adds over the columns of a
+// segment (a scale block, or all of K), then one multiply-add of the segment's sum into the total.
+// Small M decodes in registers; large M decodes 128 columns of a panel to L1 once and runs a
+// register tile over all rows: the same chain, cut and resumed.
 
 constexpr int kVectors = kFloatPanel / kLanes;
 
@@ -38,18 +39,20 @@ inline void decode_all(const uint8_t* p, F* out) {
   for (; v < V; ++v) out[v] = decode<T>(p + v * kLanes * element_bytes<T>());
 }
 
-// How many vectors of columns R rows of sums and their weights can keep in registers: a divisor of kVectors.
+// How many vectors of columns R rows of sums and their weights can keep in registers: a divisor of
+// kVectors.
 constexpr int vectors_for(int rows) {
   int v = kVectors;
   while (v > 1 && v * (rows + 1) > kStreamVectors) v /= 2;
   return v;
 }
 constexpr int kPrefetch = 4096;  // bytes ahead of the weights being read
-constexpr int kStreamRows = 6;  // up to here weights are decoded on the way, beyond into L1
+constexpr int kStreamRows = 6;   // up to here weights are decoded on the way, beyond into L1
 
 // sums[r][32] = x[r][k0..k1) * panel, R rows at once, weights decoded on the way.
 template <FloatType T, int R>
-__attribute__((noinline)) void stream_rows(const uint8_t* panel, const float* x, int64_t ldx, int64_t k0, int64_t k1, float* sums) {
+__attribute__((noinline)) void stream_rows(const uint8_t* panel, const float* x, int64_t ldx,
+                                           int64_t k0, int64_t k1, float* sums) {
   constexpr int V = vectors_for(R);
   for (int c = 0; c < kVectors; c += V) {
     F acc[R][V];
@@ -59,7 +62,8 @@ __attribute__((noinline)) void stream_rows(const uint8_t* panel, const float* x,
     const uint8_t* w = panel + (k0 * kFloatPanel + c * kLanes) * element_bytes<T>();
     for (int64_t k = k0; k < k1; ++k, w += kFloatPanel * element_bytes<T>()) {
       if (c == 0) {
-        for (int i = 0; i < kFloatPanel * element_bytes<T>(); i += 64) __builtin_prefetch(w + kPrefetch + i);
+        for (int i = 0; i < kFloatPanel * element_bytes<T>(); i += 64)
+          __builtin_prefetch(w + kPrefetch + i);
       }
       F b[V];
       decode_all<T, V>(w, b);
@@ -76,7 +80,8 @@ __attribute__((noinline)) void stream_rows(const uint8_t* panel, const float* x,
 
 // sums[r][32] += x[r][0..depth) * tile[depth][32] for R rows and kTileVectors vectors of columns.
 template <int R>
-__attribute__((noinline)) void tile_rows(const float* tile, const float* x, int64_t ldx, int64_t depth, float* sums) {
+__attribute__((noinline)) void tile_rows(const float* tile, const float* x, int64_t ldx,
+                                         int64_t depth, float* sums) {
   F acc[R][kTileVectors];
   for (int r = 0; r < R; ++r) {
     for (int v = 0; v < kTileVectors; ++v) acc[r][v] = load(sums + r * kFloatPanel + v * kLanes);
@@ -94,28 +99,40 @@ __attribute__((noinline)) void tile_rows(const float* tile, const float* x, int6
   }
 }
 
-inline void tile_all(const float* tile, const float* x, int64_t ldx, int64_t depth, int64_t rows, float* sums) {
+inline void tile_all(const float* tile, const float* x, int64_t ldx, int64_t depth, int64_t rows,
+                     float* sums) {
   for (int c = 0; c < kFloatPanel; c += kTileVectors * kLanes) {
     int64_t r = 0;
-    for (; r + kTileRows <= rows; r += kTileRows) tile_rows<kTileRows>(tile + c, x + r * ldx, ldx, depth, sums + r * kFloatPanel + c);
-    for (; r + 4 <= rows; r += 4) tile_rows<4>(tile + c, x + r * ldx, ldx, depth, sums + r * kFloatPanel + c);
-    for (; r + 2 <= rows; r += 2) tile_rows<2>(tile + c, x + r * ldx, ldx, depth, sums + r * kFloatPanel + c);
-    for (; r < rows; ++r) tile_rows<1>(tile + c, x + r * ldx, ldx, depth, sums + r * kFloatPanel + c);
+    for (; r + kTileRows <= rows; r += kTileRows)
+      tile_rows<kTileRows>(tile + c, x + r * ldx, ldx, depth, sums + r * kFloatPanel + c);
+    for (; r + 4 <= rows; r += 4)
+      tile_rows<4>(tile + c, x + r * ldx, ldx, depth, sums + r * kFloatPanel + c);
+    for (; r + 2 <= rows; r += 2)
+      tile_rows<2>(tile + c, x + r * ldx, ldx, depth, sums + r * kFloatPanel + c);
+    for (; r < rows; ++r)
+      tile_rows<1>(tile + c, x + r * ldx, ldx, depth, sums + r * kFloatPanel + c);
   }
 }
 
 // The sums of columns [k0, k1) for all rows of x.
 template <FloatType T>
-inline void segment(const uint8_t* panel, const float* x, int64_t ldx, int64_t rows, int64_t k0, int64_t k1, float* tile,
-                    float* sums) {
+inline void segment(const uint8_t* panel, const float* x, int64_t ldx, int64_t rows, int64_t k0,
+                    int64_t k1, float* tile, float* sums) {
   switch (rows) {
-    case 1: return stream_rows<T, 1>(panel, x, ldx, k0, k1, sums);
-    case 2: return stream_rows<T, 2>(panel, x, ldx, k0, k1, sums);
-    case 3: return stream_rows<T, 3>(panel, x, ldx, k0, k1, sums);
-    case 4: return stream_rows<T, 4>(panel, x, ldx, k0, k1, sums);
-    case 5: return stream_rows<T, 5>(panel, x, ldx, k0, k1, sums);
-    case kStreamRows: return stream_rows<T, kStreamRows>(panel, x, ldx, k0, k1, sums);
-    default: break;
+    case 1:
+      return stream_rows<T, 1>(panel, x, ldx, k0, k1, sums);
+    case 2:
+      return stream_rows<T, 2>(panel, x, ldx, k0, k1, sums);
+    case 3:
+      return stream_rows<T, 3>(panel, x, ldx, k0, k1, sums);
+    case 4:
+      return stream_rows<T, 4>(panel, x, ldx, k0, k1, sums);
+    case 5:
+      return stream_rows<T, 5>(panel, x, ldx, k0, k1, sums);
+    case kStreamRows:
+      return stream_rows<T, kStreamRows>(panel, x, ldx, k0, k1, sums);
+    default:
+      break;
   }
   memset(sums, 0, static_cast<size_t>(rows) * kFloatPanel * 4);
   for (int64_t k = k0; k < k1; k += kFloatDepth) {
@@ -136,24 +153,30 @@ inline void segment(const uint8_t* panel, const float* x, int64_t ldx, int64_t r
   }
 }
 
-inline void segment_of(FloatType type, const uint8_t* panel, const float* x, int64_t ldx, int64_t rows, int64_t k0, int64_t k1,
-                       float* tile, float* sums) {
+inline void segment_of(FloatType type, const uint8_t* panel, const float* x, int64_t ldx,
+                       int64_t rows, int64_t k0, int64_t k1, float* tile, float* sums) {
   switch (type) {
-    case FloatType::kF32: return segment<FloatType::kF32>(panel, x, ldx, rows, k0, k1, tile, sums);
-    case FloatType::kF16: return segment<FloatType::kF16>(panel, x, ldx, rows, k0, k1, tile, sums);
-    case FloatType::kBf16: return segment<FloatType::kBf16>(panel, x, ldx, rows, k0, k1, tile, sums);
-    case FloatType::kE4m3: return segment<FloatType::kE4m3>(panel, x, ldx, rows, k0, k1, tile, sums);
-    case FloatType::kE5m2: return segment<FloatType::kE5m2>(panel, x, ldx, rows, k0, k1, tile, sums);
+    case FloatType::kF32:
+      return segment<FloatType::kF32>(panel, x, ldx, rows, k0, k1, tile, sums);
+    case FloatType::kF16:
+      return segment<FloatType::kF16>(panel, x, ldx, rows, k0, k1, tile, sums);
+    case FloatType::kBf16:
+      return segment<FloatType::kBf16>(panel, x, ldx, rows, k0, k1, tile, sums);
+    case FloatType::kE4m3:
+      return segment<FloatType::kE4m3>(panel, x, ldx, rows, k0, k1, tile, sums);
+    case FloatType::kE5m2:
+      return segment<FloatType::kE5m2>(panel, x, ldx, rows, k0, k1, tile, sums);
   }
 }
 
 // One panel: totals [rows][32], then scale, bias and store.
-inline void panel_of(const FloatWeights& w, const float* x, int64_t ldx, int64_t rows, int64_t p, const FloatOutput& out,
-                     float* tile, float* sums, float* totals) {
+inline void panel_of(const FloatWeights& w, const float* x, int64_t ldx, int64_t rows, int64_t p,
+                     const FloatOutput& out, float* tile, float* sums, float* totals) {
   const uint8_t* panel = w.panels + p * w.panel_bytes;
   const int64_t n0 = p * kFloatPanel, width = w.n - n0 < kFloatPanel ? w.n - n0 : kFloatPanel;
   alignas(64) float factor[kFloatPanel];
-  const float unit = w.type == FloatType::kE4m3 ? kE4m3Unit : 1.0f;  // of the decoded numbers, a power of two
+  const float unit =
+      w.type == FloatType::kE4m3 ? kE4m3Unit : 1.0f;  // of the decoded numbers, a power of two
   if (w.scale == FloatScale::kBlock) {
     memset(totals, 0, static_cast<size_t>(rows) * kFloatPanel * 4);
     const int64_t per_row = (w.k + w.block_k - 1) / w.block_k;
@@ -162,7 +185,8 @@ inline void panel_of(const FloatWeights& w, const float* x, int64_t ldx, int64_t
     for (int64_t b = 0; b < per_row; ++b) {
       const int64_t k0 = b * w.block_k, k1 = k0 + w.block_k < w.k ? k0 + w.block_k : w.k;
       segment_of(w.type, panel, x, ldx, rows, k0, k1, tile, sums);
-      for (int64_t i = 0; i < kFloatPanel; ++i) factor[i] = i < width ? unit * w.scales[row_at[i] + b] : 0.0f;
+      for (int64_t i = 0; i < kFloatPanel; ++i)
+        factor[i] = i < width ? unit * w.scales[row_at[i] + b] : 0.0f;
       for (int64_t r = 0; r < rows; ++r) {
         for (int v = 0; v < kFloatPanel; v += kLanes) {
           float* t = totals + r * kFloatPanel + v;
@@ -173,7 +197,8 @@ inline void panel_of(const FloatWeights& w, const float* x, int64_t ldx, int64_t
   } else {
     totals = sums;
     segment_of(w.type, panel, x, ldx, rows, 0, w.k, tile, sums);
-    for (int64_t i = 0; i < kFloatPanel; ++i) factor[i] = w.scale == FloatScale::kRow && i < width ? unit * w.scales[n0 + i] : unit;
+    for (int64_t i = 0; i < kFloatPanel; ++i)
+      factor[i] = w.scale == FloatScale::kRow && i < width ? unit * w.scales[n0 + i] : unit;
   }
   const bool scaled = w.scale == FloatScale::kRow || (w.scale == FloatScale::kNone && unit != 1.0f);
   for (int64_t r = 0; r < rows; ++r) {
@@ -186,25 +211,31 @@ inline void panel_of(const FloatWeights& w, const float* x, int64_t ldx, int64_t
   }
 }
 
-inline float* worker_space(const FloatWeights& w, const FloatInput& in, void* workspace, int worker, int64_t align) {
-  const int64_t rounded = in.round == FloatRound::kNone ? 0 : (in.m * w.k * 4 + align - 1) / align * align;
+inline float* worker_space(const FloatWeights& w, const FloatInput& in, void* workspace, int worker,
+                           int64_t align) {
+  const int64_t rounded =
+      in.round == FloatRound::kNone ? 0 : (in.m * w.k * 4 + align - 1) / align * align;
   const int64_t rows = (in.m * kFloatPanel * 4 + align - 1) / align * align;
   const int64_t per_worker = kFloatDepth * kFloatPanel * 4 + 2 * rows;
   return reinterpret_cast<float*>(static_cast<uint8_t*>(workspace) + rounded + worker * per_worker);
 }
 
-void gemm(const FloatWeights* w, const FloatInput* in, const FloatOutput* out, void* workspace, int worker, int n_workers) {
+void gemm(const FloatWeights* w, const FloatInput* in, const FloatOutput* out, void* workspace,
+          int worker, int n_workers) {
   if (in->m <= 0) return;
   const float* x = in->round == FloatRound::kNone ? in->x : static_cast<const float*>(workspace);
   const int64_t ldx = in->round == FloatRound::kNone ? in->ldx : w->k;
   float* tile = worker_space(*w, *in, workspace, worker, kFloatAlign);
   float* sums = tile + kFloatDepth * kFloatPanel;
-  float* totals = sums + (in->m * kFloatPanel * 4 + kFloatAlign - 1) / kFloatAlign * kFloatAlign / 4;
-  const int64_t begin = w->num_panels * worker / n_workers, end = w->num_panels * (worker + 1) / n_workers;
+  float* totals =
+      sums + (in->m * kFloatPanel * 4 + kFloatAlign - 1) / kFloatAlign * kFloatAlign / 4;
+  const int64_t begin = w->num_panels * worker / n_workers,
+                end = w->num_panels * (worker + 1) / n_workers;
   for (int64_t p = begin; p < end; ++p) panel_of(*w, x, ldx, in->m, p, *out, tile, sums, totals);
 }
 
-// e4m3 of a value within +-448, as f32, to nearest even: three mantissa bits, and multiples of 2^-9 below 2^-6.
+// e4m3 of a value within +-448, as f32, to nearest even: three mantissa bits, and multiples of 2^-9
+// below 2^-6.
 inline float to_e4m3(float value) {
   uint32_t bits;
   memcpy(&bits, &value, 4);
@@ -243,13 +274,15 @@ inline float largest(const float* x, int64_t count) {
       lanes[j] = a > lanes[j] ? a : lanes[j];
     }
   }
-  for (; i < count; ++i) lanes[0] = __builtin_fabsf(x[i]) > lanes[0] ? __builtin_fabsf(x[i]) : lanes[0];
+  for (; i < count; ++i)
+    lanes[0] = __builtin_fabsf(x[i]) > lanes[0] ? __builtin_fabsf(x[i]) : lanes[0];
   float out = 0;
   for (int j = 0; j < 16; ++j) out = lanes[j] > out ? lanes[j] : out;
   return out;
 }
 
-void round_rows(const FloatWeights* w, const FloatInput* in, void* workspace, int worker, int n_workers) {
+void round_rows(const FloatWeights* w, const FloatInput* in, void* workspace, int worker,
+                int n_workers) {
   if (in->round == FloatRound::kNone) return;
   auto* out = static_cast<float*>(workspace);
   const int64_t begin = in->m * worker / n_workers, end = in->m * (worker + 1) / n_workers;

@@ -30,18 +30,25 @@ inline __m128i bytes(const uint8_t* p) {
 }
 inline F halves(__m128i h) {  // f16 in the low 16 bits of each lane
   const __m128i magnitude = _mm_slli_epi32(_mm_and_si128(h, _mm_set1_epi32(0x7fff)), 13);
-  const __m128i scaled = _mm_castps_si128(_mm_mul_ps(_mm_castsi128_ps(magnitude), _mm_set1_ps(0x1.0p112f)));
-  const __m128i special = _mm_cmpgt_epi32(_mm_and_si128(h, _mm_set1_epi32(0x7fff)), _mm_set1_epi32(0x7bff));
+  const __m128i scaled =
+      _mm_castps_si128(_mm_mul_ps(_mm_castsi128_ps(magnitude), _mm_set1_ps(0x1.0p112f)));
+  const __m128i special =
+      _mm_cmpgt_epi32(_mm_and_si128(h, _mm_set1_epi32(0x7fff)), _mm_set1_epi32(0x7bff));
   const __m128i sign = _mm_slli_epi32(_mm_and_si128(h, _mm_set1_epi32(0x8000)), 16);
-  return _mm_castsi128_ps(_mm_or_si128(_mm_or_si128(scaled, sign), _mm_and_si128(special, _mm_set1_epi32(0x7f800000))));
+  return _mm_castsi128_ps(
+      _mm_or_si128(_mm_or_si128(scaled, sign), _mm_and_si128(special, _mm_set1_epi32(0x7f800000))));
 }
 inline F load_bf16(const uint8_t* p) {
-  return _mm_castsi128_ps(_mm_slli_epi32(_mm_cvtepu16_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))), 16));
+  return _mm_castsi128_ps(
+      _mm_slli_epi32(_mm_cvtepu16_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))), 16));
 }
-inline F load_f16(const uint8_t* p) { return halves(_mm_cvtepu16_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)))); }
+inline F load_f16(const uint8_t* p) {
+  return halves(_mm_cvtepu16_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+}
 inline F load_e4m3(const uint8_t* p) {
   const __m128i x = bytes(p), low = _mm_and_si128(x, _mm_set1_epi32(0x7f));
-  const __m128i scaled = _mm_castps_si128(_mm_mul_ps(_mm_castsi128_ps(_mm_slli_epi32(low, 20)), _mm_set1_ps(0x1.0p120f)));
+  const __m128i scaled = _mm_castps_si128(
+      _mm_mul_ps(_mm_castsi128_ps(_mm_slli_epi32(low, 20)), _mm_set1_ps(0x1.0p120f)));
   const __m128i sign = _mm_slli_epi32(_mm_and_si128(x, _mm_set1_epi32(0x80)), 24);
   return _mm_castsi128_ps(_mm_or_si128(scaled, sign));
 }

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// The integer GEMM family as its callers see it: describe a matrix (IntSpec), pack it, size the workspace, and run the
-// IntKernels of an ISA (int_types.h). Not for ISA files: these include int_gemm_<isa>.inl alone.
+// The integer GEMM family as its callers see it: describe a matrix (IntSpec), pack it, size the
+// workspace, and run the IntKernels of an ISA (int_types.h). Not for ISA files: these include
+// int_gemm_<isa>.inl alone.
 //
-//   IntSpec spec{...};                                       // shape, groups, zero kind, scale type
-//   if (const char* why = int_check(spec)) refuse(why);
-//   void* packed = aligned_alloc(64, int_packed_bytes(spec));
-//   IntWeights w = int_pack_init(spec, packed);
-//   int_pack_panels(w, source, 0, w.num_panels, packed, scratch);        // or a share of panels per worker
-//   kernels->quantize(&w, &in, workspace, worker, n); barrier; kernels->gemm(&w, &in, &out, workspace, worker, n);
+//   IntSpec spec{...};                                       // shape, groups, zero kind, scale
+//   type if (const char* why = int_check(spec)) refuse(why); void* packed = aligned_alloc(64,
+//   int_packed_bytes(spec)); IntWeights w = int_pack_init(spec, packed); int_pack_panels(w, source,
+//   0, w.num_panels, packed, scratch);        // or a share of panels per worker
+//   kernels->quantize(&w, &in, workspace, worker, n); barrier; kernels->gemm(&w, &in, &out,
+//   workspace, worker, n);
 #pragma once
 
 #include <cmath>
@@ -21,29 +22,35 @@ namespace cpu {
 struct IntSpec {
   int64_t n = 0;
   int64_t k = 0;
-  int32_t bits = 4;                    // of the codes: 2..4 are stored in 4 bits, 5..8 in 8
-  int32_t group_size = -1;             // columns per group when group_begin is NULL; -1: one group. The last may be short
-  int32_t num_groups = 0;              // with group_begin only
-  const int32_t* group_begin = nullptr;  // [num_groups + 1], from 0 up to K, not falling; empty groups are allowed
-  const int32_t* perm = nullptr;       // [K] position -> original column (act-order); NULL: the identity
+  int32_t bits = 4;  // of the codes: 2..4 are stored in 4 bits, 5..8 in 8
+  int32_t group_size =
+      -1;  // columns per group when group_begin is NULL; -1: one group. The last may be short
+  int32_t num_groups = 0;  // with group_begin only
+  const int32_t* group_begin =
+      nullptr;  // [num_groups + 1], from 0 up to K, not falling; empty groups are allowed
+  const int32_t* perm = nullptr;  // [K] position -> original column (act-order); NULL: the identity
   IntScaleType scale_type = IntScaleType::kF32;
   IntZeroKind zero_kind = IntZeroKind::kConstant;
   int32_t zero_constant = 8;
-  bool sums = false;                   // keep sums: needed for activations that have a zero point
+  bool sums = false;  // keep sums: needed for activations that have a zero point
 };
 
-// Where the packer takes one output row's data from. Callbacks may be called from several workers at once, for
-// different n, and must not throw.
+// Where the packer takes one output row's data from. Callbacks may be called from several workers
+// at once, for different n, and must not throw.
 struct IntPackSource {
   void* user = nullptr;
-  void (*codes)(void* user, int64_t n, uint8_t* out) = nullptr;  // [K] codes in original column order
-  void (*scales)(void* user, int64_t n, float* out) = nullptr;   // [G]
-  void (*zeros)(void* user, int64_t n, float* out) = nullptr;    // [G] zeros or offsets; unused for kConstant
+  void (*codes)(void* user, int64_t n,
+                uint8_t* out) = nullptr;  // [K] codes in original column order
+  void (*scales)(void* user, int64_t n, float* out) = nullptr;  // [G]
+  void (*zeros)(void* user, int64_t n,
+                float* out) = nullptr;  // [G] zeros or offsets; unused for kConstant
 };
 
 namespace int_detail {
 
-constexpr int64_t align_up(int64_t bytes) { return (bytes + kIntAlign - 1) / kIntAlign * kIntAlign; }
+constexpr int64_t align_up(int64_t bytes) {
+  return (bytes + kIntAlign - 1) / kIntAlign * kIntAlign;
+}
 
 inline int64_t num_groups(const IntSpec& s) {
   if (s.group_begin) return s.num_groups;
@@ -117,7 +124,8 @@ inline uint16_t to_f16(float value, bool* exact) {
   const uint32_t rest = mantissa & ((1u << drop) - 1), half = 1u << (drop - 1);
   *exact = rest == 0;
   if (rest > half || (rest == half && (result & 1))) ++result;
-  if (exponent >= -14) result += static_cast<uint32_t>(exponent + 14) << 10;  // the hidden bit adds the other 1
+  if (exponent >= -14)
+    result += static_cast<uint32_t>(exponent + 14) << 10;  // the hidden bit adds the other 1
   return static_cast<uint16_t>(sign | result);
 }
 
@@ -132,7 +140,8 @@ inline void store_scale(IntScaleType type, uint8_t* at, int n, float value) {
   if (type == IntScaleType::kF32) {
     std::memcpy(at + 4 * n, &value, 4);
   } else {
-    const uint16_t half = type == IntScaleType::kF16 ? to_f16(value, &exact) : to_bf16(value, &exact);
+    const uint16_t half =
+        type == IntScaleType::kF16 ? to_f16(value, &exact) : to_bf16(value, &exact);
     std::memcpy(at + 2 * n, &half, 2);
   }
 }
@@ -141,17 +150,21 @@ inline void store_scale(IntScaleType type, uint8_t* at, int n, float value) {
 
 // NULL when the matrix can be packed, else why not. Does not read perm.
 inline const char* int_check(const IntSpec& s) {
-  if (s.n < 0 || s.k < 1 || s.n > INT32_MAX || s.k > INT32_MAX / 2) return "N must be at least 0 and K at least 1, both below 2^30";
+  if (s.n < 0 || s.k < 1 || s.n > INT32_MAX || s.k > INT32_MAX / 2)
+    return "N must be at least 0 and K at least 1, both below 2^30";
   if (s.bits < 2 || s.bits > 8) return "codes must have 2 to 8 bits";
-  if (!s.group_begin && s.group_size != -1 && s.group_size < 1) return "the group size must be -1 or at least 1";
+  if (!s.group_begin && s.group_size != -1 && s.group_size < 1)
+    return "the group size must be -1 or at least 1";
   if (s.group_begin && s.num_groups < 1) return "there must be at least one group";
   const int64_t groups = int_detail::num_groups(s);
   for (int64_t g = 0; g < groups; ++g) {
     const int64_t length = int_detail::group_begin(s, g + 1) - int_detail::group_begin(s, g);
     if (length < 0) return "group begins must not fall";
-    if (length > kIntMaxGroup) return "a group has more than 32768 columns: split it and repeat its scales";
+    if (length > kIntMaxGroup)
+      return "a group has more than 32768 columns: split it and repeat its scales";
   }
-  if (int_detail::group_begin(s, 0) != 0 || int_detail::group_begin(s, groups) != s.k) return "groups must cover 0..K";
+  if (int_detail::group_begin(s, 0) != 0 || int_detail::group_begin(s, groups) != s.k)
+    return "groups must cover 0..K";
   return nullptr;
 }
 
@@ -170,15 +183,18 @@ inline IntScaleType int_scale_type(const float* scales, int64_t count) {
 
 // Bytes of the packed matrix; the buffer must be 64-byte aligned.
 inline int64_t int_packed_bytes(const IntSpec& s) {
-  return int_detail::header_bytes(s) + (s.n + kIntPanel - 1) / kIntPanel * int_detail::panel_bytes(s);
+  return int_detail::header_bytes(s) +
+         (s.n + kIntPanel - 1) / kIntPanel * int_detail::panel_bytes(s);
 }
 
 // Bytes of scratch that one worker needs in int_pack_panels.
 inline int64_t int_pack_scratch_bytes(const IntSpec& s) {
-  return int_detail::align_up(kIntPanel * s.k) + int_detail::align_up(2 * 4 * int_detail::num_groups(s));
+  return int_detail::align_up(kIntPanel * s.k) +
+         int_detail::align_up(2 * 4 * int_detail::num_groups(s));
 }
 
-// Writes the tables at the head of `packed` and describes the matrix. One thread; panels are still empty.
+// Writes the tables at the head of `packed` and describes the matrix. One thread; panels are still
+// empty.
 inline IntWeights int_pack_init(const IntSpec& s, void* packed) {
   IntWeights w;
   uint8_t* base = static_cast<uint8_t*>(packed);
@@ -188,7 +204,8 @@ inline IntWeights int_pack_init(const IntSpec& s, void* packed) {
   padded[0] = 0;
   for (int64_t g = 0; g <= groups; ++g) {
     begin[g] = static_cast<int32_t>(int_detail::group_begin(s, g));
-    if (g > 0) padded[g] = padded[g - 1] + (begin[g] - begin[g - 1] + kIntStep - 1) / kIntStep * kIntStep;
+    if (g > 0)
+      padded[g] = padded[g - 1] + (begin[g] - begin[g - 1] + kIntStep - 1) / kIntStep * kIntStep;
   }
   if (s.perm) {
     int32_t* perm = reinterpret_cast<int32_t*>(base + int_detail::align_up(2 * (groups + 1) * 4));
@@ -209,19 +226,23 @@ inline IntWeights int_pack_init(const IntSpec& s, void* packed) {
   w.num_panels = (s.n + kIntPanel - 1) / kIntPanel;
   w.panel_bytes = int_detail::panel_bytes(s);
   w.scale_bytes = kIntPanel * (s.scale_type == IntScaleType::kF32 ? 4 : 2);
-  w.zero_bytes = s.zero_kind == IntZeroKind::kConstant ? 0 : kIntPanel * (s.zero_kind == IntZeroKind::kOffset ? 4 : 2);
+  w.zero_bytes = s.zero_kind == IntZeroKind::kConstant
+                     ? 0
+                     : kIntPanel * (s.zero_kind == IntZeroKind::kOffset ? 4 : 2);
   w.sum_bytes = s.sums ? kIntPanel * 4 : 0;
   return w;
 }
 
-// Packs panels [panel_begin, panel_end): any worker may do any panels. `packed` is int_pack_init's buffer, `scratch`
-// this worker's own int_pack_scratch_bytes. Codes beyond the storage width are cut to it.
-inline void int_pack_panels(const IntWeights& w, const IntPackSource& source, int64_t panel_begin, int64_t panel_end,
-                            void* packed, void* scratch) {
+// Packs panels [panel_begin, panel_end): any worker may do any panels. `packed` is int_pack_init's
+// buffer, `scratch` this worker's own int_pack_scratch_bytes. Codes beyond the storage width are
+// cut to it.
+inline void int_pack_panels(const IntWeights& w, const IntPackSource& source, int64_t panel_begin,
+                            int64_t panel_end, void* packed, void* scratch) {
   uint8_t* codes = static_cast<uint8_t*>(scratch);  // [32, K]
   float* scales = reinterpret_cast<float*>(codes + int_detail::align_up(kIntPanel * w.k));  // [G]
   float* zeros = scales + w.num_groups;                                                     // [G]
-  uint8_t* panels = static_cast<uint8_t*>(packed) + (w.panels - static_cast<const uint8_t*>(packed));
+  uint8_t* panels =
+      static_cast<uint8_t*>(packed) + (w.panels - static_cast<const uint8_t*>(packed));
   const int mask = w.code_bits == 4 ? 15 : 255;
   for (int64_t p = panel_begin; p < panel_end; ++p) {
     uint8_t* panel = panels + p * w.panel_bytes;
@@ -239,7 +260,8 @@ inline void int_pack_panels(const IntWeights& w, const IntPackSource& source, in
         for (int32_t i = 0; i < length; ++i) {
           const int32_t position = begin + i;
           const int code = row_codes[w.perm ? w.perm[position] : position] & mask;
-          const int step = i / kIntStep, in_step = i % kIntStep, half = in_step / 4, lane = in_step % 4;
+          const int step = i / kIntStep, in_step = i % kIntStep, half = in_step / 4,
+                    lane = in_step % 4;
           sum += code;
           if (w.code_bits == 4) {
             at[step * 128 + n * 4 + lane] |= static_cast<uint8_t>(code << (4 * half));
@@ -247,7 +269,8 @@ inline void int_pack_panels(const IntWeights& w, const IntPackSource& source, in
             at[step * 256 + half * 128 + n * 4 + lane] = static_cast<uint8_t>(code);
           }
         }
-        at += static_cast<int64_t>(w.padded_begin[g + 1] - w.padded_begin[g]) * kIntPanel * w.code_bits / 8;
+        at += static_cast<int64_t>(w.padded_begin[g + 1] - w.padded_begin[g]) * kIntPanel *
+              w.code_bits / 8;
         int_detail::store_scale(w.scale_type, at, n, scales[g]);
         at += w.scale_bytes;
         int32_t zero = w.zero_constant;
@@ -270,13 +293,18 @@ inline void int_pack_panels(const IntWeights& w, const IntPackSource& source, in
   }
 }
 
-// Bytes of workspace for up to `m` rows; never falls when m or n_workers grows. 64-byte aligned memory of the caller.
-inline int64_t int_workspace_bytes(const IntWeights& w, int64_t m, IntActivation mode, int n_workers) {
+// Bytes of workspace for up to `m` rows; never falls when m or n_workers grows. 64-byte aligned
+// memory of the caller.
+inline int64_t int_workspace_bytes(const IntWeights& w, int64_t m, IntActivation mode,
+                                   int n_workers) {
   const int64_t rows = m * (mode == IntActivation::kExact ? 3 : 1);
   const int64_t tile_rows = rows < kIntSuperRows ? rows : kIntSuperRows;
-  const int64_t codes = rows * (w.padded_begin[w.num_groups] * (w.code_bits == 8 ? 2 : 1) + 8 * w.num_groups);
-  const int64_t per_worker = tile_rows * kIntPanel * 4 + kIntScratchRows * kIntPanel * 4 + kIntUnpackSteps * 256;
-  return int_detail::align_up(codes) + int_detail::align_up(m * 8) + n_workers * int_detail::align_up(per_worker);
+  const int64_t codes =
+      rows * (w.padded_begin[w.num_groups] * (w.code_bits == 8 ? 2 : 1) + 8 * w.num_groups);
+  const int64_t per_worker =
+      tile_rows * kIntPanel * 4 + kIntScratchRows * kIntPanel * 4 + kIntUnpackSteps * 256;
+  return int_detail::align_up(codes) + int_detail::align_up(m * 8) +
+         n_workers * int_detail::align_up(per_worker);
 }
 
 }  // namespace cpu

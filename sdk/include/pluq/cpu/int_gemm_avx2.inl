@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Instantiates the integer GEMM for avx2. In a plugin's kernels_avx2.cc:
 //   #include "pluq/cpu/int_gemm_avx2.inl"
-//   PLUQ_INT_KERNELS_AVX2(my_int_kernels_avx2)   // defines: const pluq::cpu::IntKernels* my_int_kernels_avx2();
+//   PLUQ_INT_KERNELS_AVX2(my_int_kernels_avx2)   // defines: const pluq::cpu::IntKernels*
+//   my_int_kernels_avx2();
 #pragma once
 
 #include "pluq/cpu/int_types.h"

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Instantiates the integer GEMM for AVX-512 with VNNI (the caller must have checked for VNNI; without it use avx2). Needs
-// -mavx512f -mavx512bw -mavx512vl -mavx512dq; the VNNI instruction itself is written as asm. In a plugin:
+// Instantiates the integer GEMM for AVX-512 with VNNI (the caller must have checked for VNNI;
+// without it use avx2). Needs -mavx512f -mavx512bw -mavx512vl -mavx512dq; the VNNI instruction
+// itself is written as asm. In a plugin:
 //   #include "pluq/cpu/int_gemm_avx512.inl"
-//   PLUQ_INT_KERNELS_AVX512(my_int_kernels_avx512)   // defines: const pluq::cpu::IntKernels* my_int_kernels_avx512();
+//   PLUQ_INT_KERNELS_AVX512(my_int_kernels_avx512)   // defines: const pluq::cpu::IntKernels*
+//   my_int_kernels_avx512();
 // With PLUQ_CPU_EMULATE_AVX512 defined the kernels run on any CPU, for tests.
 #pragma once
 

@@ -1,31 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
-// The integer GEMM, written once against an ISA's vocabulary (vec_<isa>.h) and included in that ISA's namespace by
-// int_gemm_<isa>.inl. Order of work: rows in runs of 768 -> panel -> group -> row block; a thread owns a contiguous run
-// of panels, so it reads one stream. int_types.h has the formula and the packed form.
+// The integer GEMM, written once against an ISA's vocabulary (vec_<isa>.h) and included in that
+// ISA's namespace by int_gemm_<isa>.inl. Order of work: rows in runs of 768 -> panel -> group ->
+// row block; a thread owns a contiguous run of panels, so it reads one stream. int_types.h has the
+// formula and the packed form.
 //
-// Activations (workspace, private to the ISA): for each group, for each row block of R <= kTileRows rows,
+// Activations (workspace, private to the ISA): for each group, for each row block of R <= kTileRows
+// rows,
 //   codes [padded_k / 4][R] x 4 bytes, then R f32 scales, then R int32 sums of the codes.
-// Without a u8 x s8 -> s32 instruction, 8-bit weights do not fit saturating int16 sums: there, codes are widened to
-// pairs of int16, (a0, a2) and (a1, a3), which meet the even and odd bytes of a weight dword: [padded_k / 4][R] x 8 bytes.
+// Without a u8 x s8 -> s32 instruction, 8-bit weights do not fit saturating int16 sums: there,
+// codes are widened to pairs of int16, (a0, a2) and (a1, a3), which meet the even and odd bytes of
+// a weight dword: [padded_k / 4][R] x 8 bytes.
 
 #define PLUQ_NOINLINE __attribute__((noinline))
 #define PLUQ_INLINE inline __attribute__((always_inline))
 
 constexpr int kPanelVectors = kIntPanel / kLanes;
 constexpr int kChunk = 512;  // columns quantized at a time
-constexpr int kPrefetch = 4096;  // bytes ahead of the weights being read, when few rows make memory the limit
-// Rows of a 4-bit tile without a dot product instruction: 3 x 2 sums of int16 and 3 x 2 of int32, two weights, an
-// activation and a product fill 16 registers.
+constexpr int kPrefetch =
+    4096;  // bytes ahead of the weights being read, when few rows make memory the limit
+// Rows of a 4-bit tile without a dot product instruction: 3 x 2 sums of int16 and 3 x 2 of int32,
+// two weights, an activation and a product fill 16 registers.
 constexpr int kNibbleRows = 3;
 
 // How one call's activations and scratch lie in the workspace.
 struct Layout {
-  int limbs;            // 1 or 3 rows per row of x
-  int code_bytes;       // 1 or 2 per code
-  int64_t rows;         // limbs counted
+  int limbs;       // 1 or 3 rows per row of x
+  int code_bytes;  // 1 or 2 per code
+  int64_t rows;    // limbs counted
   uint8_t* codes;
-  float* post;          // [M] factor of the whole row (NaN: the row is not finite)
-  int32_t* row_zeros;   // [M]
+  float* post;         // [M] factor of the whole row (NaN: the row is not finite)
+  int32_t* row_zeros;  // [M]
   uint8_t* workers;
   int64_t worker_bytes;
   int64_t tile_rows;
@@ -40,12 +44,15 @@ inline Layout make_layout(const IntWeights& w, const IntInput& in, void* workspa
   l.rows = in.m * l.limbs;
   l.tile_rows = l.rows < kIntSuperRows ? l.rows : kIntSuperRows;
   l.codes = static_cast<uint8_t*>(workspace);
-  uint8_t* at = l.codes + align64(l.rows * (static_cast<int64_t>(w.padded_begin[w.num_groups]) * l.code_bytes +
-                                            8 * static_cast<int64_t>(w.num_groups)));
+  uint8_t* at =
+      l.codes +
+      align64(l.rows * (static_cast<int64_t>(w.padded_begin[w.num_groups]) * l.code_bytes +
+                        8 * static_cast<int64_t>(w.num_groups)));
   l.post = reinterpret_cast<float*>(at);
   l.row_zeros = reinterpret_cast<int32_t*>(at + 4 * in.m);
   l.workers = at + align64(8 * in.m);
-  l.worker_bytes = align64(l.tile_rows * kIntPanel * 4 + kIntScratchRows * kIntPanel * 4 + kIntUnpackSteps * 256);
+  l.worker_bytes = align64(l.tile_rows * kIntPanel * 4 + kIntScratchRows * kIntPanel * 4 +
+                           kIntUnpackSteps * 256);
   return l;
 }
 
@@ -55,10 +62,12 @@ PLUQ_INLINE int64_t row_bytes(const IntWeights& w, const Layout& l, int32_t g) {
 }
 
 PLUQ_INLINE uint8_t* group_codes(const IntWeights& w, const Layout& l, int32_t g) {
-  return l.codes + l.rows * (static_cast<int64_t>(w.padded_begin[g]) * l.code_bytes + 8 * static_cast<int64_t>(g));
+  return l.codes + l.rows * (static_cast<int64_t>(w.padded_begin[g]) * l.code_bytes +
+                             8 * static_cast<int64_t>(g));
 }
 
-// Row blocks: `total` rows of a run, split as evenly as the tile allows (16 = 8 + 8 rather than 12 + 4).
+// Row blocks: `total` rows of a run, split as evenly as the tile allows (16 = 8 + 8 rather than 12
+// + 4).
 struct Blocks {
   int64_t count, base, larger;  // the first `larger` blocks have base + 1 rows
 };
@@ -68,7 +77,8 @@ PLUQ_INLINE Blocks make_blocks(const IntWeights& w, int64_t total) {
   return Blocks{count, total / count, total % count};
 }
 
-// Where row v (limbs counted) keeps its codes of a group: block of `rows` rows starting at `first`, place `index` in it.
+// Where row v (limbs counted) keeps its codes of a group: block of `rows` rows starting at `first`,
+// place `index` in it.
 struct Place {
   int64_t first;
   int rows, index;
@@ -135,13 +145,13 @@ PLUQ_INLINE float power_of_two(int e) {
   return r;
 }
 
-// The exact mode's p for a group: |x| * 2^p <= 8355711 = 127 * (65536 + 256 + 1), the largest value of three balanced
-// digits; scaling by a power of two loses nothing. p <= 100 keeps 2^-p a normal number; such a group lies 2^-40 below
-// its row's maximum, because rows are normalised first.
+// The exact mode's p for a group: |x| * 2^p <= 8355711 = 127 * (65536 + 256 + 1), the largest value
+// of three balanced digits; scaling by a power of two loses nothing. p <= 100 keeps 2^-p a normal
+// number; such a group lies 2^-40 below its row's maximum, because rows are normalised first.
 inline int fixed_point_exponent(float amax) {
   uint32_t bits;
   memcpy(&bits, &amax, 4);
-  const int exponent = static_cast<int>(bits >> 23) - 126;  // amax = f * 2^exponent, 1/2 <= f < 1
+  const int exponent = static_cast<int>(bits >> 23) - 126;   // amax = f * 2^exponent, 1/2 <= f < 1
   const uint32_t mantissa = (bits & 0x7fffffu) | 0x800000u;  // f * 2^24
   const int p = 23 - exponent - (mantissa > 2u * 8355711u ? 1 : 0);
   return p > 100 ? 100 : p;
@@ -152,11 +162,13 @@ struct RowPlan {
   float factor;  // x is multiplied by it first (a power of two)
   float scale;   // per-row modes: value = (code - zero) * scale
   int32_t zero;
-  bool dead;     // all codes are zero
+  bool dead;  // all codes are zero
 };
 
-// Writes `count` codes (a multiple of 4) of one row and limb; q [kChunk] holds values in [-128, 127].
-PLUQ_INLINE void emit(const int32_t* q, int count, int code_bytes, uint8_t* block, const Place& p, int64_t first_k4) {
+// Writes `count` codes (a multiple of 4) of one row and limb; q [kChunk] holds values in [-128,
+// 127].
+PLUQ_INLINE void emit(const int32_t* q, int count, int code_bytes, uint8_t* block, const Place& p,
+                      int64_t first_k4) {
   const int64_t dword = 4 * code_bytes, step = dword * p.rows;
   uint8_t* at = block + (first_k4 * p.rows + p.index) * dword;
   uint32_t words[2 * kLanes / 4];
@@ -174,10 +186,11 @@ PLUQ_INLINE void emit(const int32_t* q, int count, int code_bytes, uint8_t* bloc
   }
 }
 
-// values[0..count) -> q: rne(clamp(v * factor * inverse)) or, with divide, rne(clamp(v / scale)), plus zero. Clamping
-// to whole numbers before rounding equals clamping after it, and keeps the conversion in range.
-PLUQ_INLINE void round_values(const float* values, int count, float factor, bool divide, float scale, int32_t zero,
-                              float low, float high, int32_t* q) {
+// values[0..count) -> q: rne(clamp(v * factor * inverse)) or, with divide, rne(clamp(v / scale)),
+// plus zero. Clamping to whole numbers before rounding equals clamping after it, and keeps the
+// conversion in range.
+PLUQ_INLINE void round_values(const float* values, int count, float factor, bool divide,
+                              float scale, int32_t zero, float low, float high, int32_t* q) {
   const VF s = set1_f32(scale), f = set1_f32(factor), lo = set1_f32(low), hi = set1_f32(high);
   const VI z = set1_32(zero);
   for (int i = 0; i < count; i += kLanes) {
@@ -197,8 +210,8 @@ inline void gather(const IntWeights& w, const float* x, int32_t begin, int count
 }
 
 // Quantizes one row in one group.
-inline void quantize_group(const IntWeights& w, const IntInput& in, const Layout& l, const RowPlan& plan, int64_t m,
-                           int32_t g) {
+inline void quantize_group(const IntWeights& w, const IntInput& in, const Layout& l,
+                           const RowPlan& plan, int64_t m, int32_t g) {
   alignas(64) float values[kChunk];
   alignas(64) int32_t q[kChunk];
   alignas(64) int32_t digit[kChunk];
@@ -207,7 +220,8 @@ inline void quantize_group(const IntWeights& w, const IntInput& in, const Layout
   const float* x = in.x ? in.x + m * in.ldx : nullptr;
   const bool divide = in.mode == IntActivation::kToken || in.mode == IntActivation::kTokenAsym ||
                       in.mode == IntActivation::kStatic;
-  float scale = plan.scale, multiplier = plan.scale, low = -128.0f - plan.zero, high = 127.0f - plan.zero;
+  float scale = plan.scale, multiplier = plan.scale, low = -128.0f - plan.zero,
+        high = 127.0f - plan.zero;
   bool dead = plan.dead;
   if (!dead && (in.mode == IntActivation::kGroup || in.mode == IntActivation::kExact)) {
     float amax = 0.0f;
@@ -252,10 +266,12 @@ inline void quantize_group(const IntWeights& w, const IntInput& in, const Layout
       memset(q, 0, static_cast<size_t>(room) * 4);
     } else if (in.mode == IntActivation::kCodes) {
       const int8_t* codes = in.codes + m * in.ld_codes;
-      for (int i = 0; i < count; ++i) q[i] = codes[w.perm ? w.perm[begin + at + i] : begin + at + i];
+      for (int i = 0; i < count; ++i)
+        q[i] = codes[w.perm ? w.perm[begin + at + i] : begin + at + i];
     } else {
       gather(w, x, begin + at, count, values);
-      round_values(values, count, plan.factor, divide, divide ? scale : multiplier, plan.zero, low, high, q);
+      round_values(values, count, plan.factor, divide, divide ? scale : multiplier, plan.zero, low,
+                   high, q);
     }
     for (int i = count; i < room; ++i) q[i] = 0;
     for (int limb = l.limbs - 1; limb >= 0; --limb) {  // lowest digit first: limb 0 is the highest
@@ -277,14 +293,19 @@ inline void quantize_group(const IntWeights& w, const IntInput& in, const Layout
   for (int limb = 0; limb < l.limbs; ++limb) {
     const Place& p = places[limb];
     uint8_t* tail = blocks[limb] + static_cast<int64_t>(padded) * l.code_bytes * p.rows;
-    const float digit_scale = dead ? 0.0f : l.limbs == 1 ? scale : limb == 0 ? scale * 65536.0f : limb == 1 ? scale * 256.0f : scale;
+    const float digit_scale = dead           ? 0.0f
+                              : l.limbs == 1 ? scale
+                              : limb == 0    ? scale * 65536.0f
+                              : limb == 1    ? scale * 256.0f
+                                             : scale;
     memcpy(tail + 4 * p.index, &digit_scale, 4);
     memcpy(tail + 4 * p.rows + 4 * p.index, &sums[limb], 4);
   }
 }
 
 PLUQ_INLINE bool has_zero_points(const IntInput& in) {
-  return in.mode == IntActivation::kTokenAsym || (in.mode == IntActivation::kStatic && in.static_zero != 0) ||
+  return in.mode == IntActivation::kTokenAsym ||
+         (in.mode == IntActivation::kStatic && in.static_zero != 0) ||
          (in.mode == IntActivation::kCodes && in.code_zeros);
 }
 
@@ -313,7 +334,9 @@ inline RowPlan plan_row(const IntWeights& w, const IntInput& in, int64_t m, floa
       plan.dead = !(plan.scale > 0.0f);
       if (!plan.dead) {
         const float zero = -128.0f - range.low / plan.scale;
-        plan.zero = static_cast<int32_t>(__builtin_rintf(zero < -128.0f ? -128.0f : zero > 127.0f ? 127.0f : zero));
+        plan.zero = static_cast<int32_t>(__builtin_rintf(zero < -128.0f  ? -128.0f
+                                                         : zero > 127.0f ? 127.0f
+                                                                         : zero));
       }
     } else if (amax == 0.0f) {
       plan.dead = true;
@@ -322,22 +345,26 @@ inline RowPlan plan_row(const IntWeights& w, const IntInput& in, int64_t m, floa
       *post = 0x1p-80f;
     }
   }
-  if (has_zero_points(in) && !w.has_sums) *post = __builtin_nanf("");  // cannot be right: say so, never be silently wrong
+  if (has_zero_points(in) && !w.has_sums)
+    *post = __builtin_nanf("");  // cannot be right: say so, never be silently wrong
   return plan;
 }
 
-inline void quantize(const IntWeights* weights, const IntInput* input, void* workspace, int worker, int n_workers) {
+inline void quantize(const IntWeights* weights, const IntInput* input, void* workspace, int worker,
+                     int n_workers) {
   const IntWeights& w = *weights;
   const IntInput& in = *input;
   if (in.m <= 0) return;
   const Layout l = make_layout(w, in, workspace);
-  // Many rows: each worker has its own. Few: every worker looks at all rows and quantizes its share of groups.
+  // Many rows: each worker has its own. Few: every worker looks at all rows and quantizes its share
+  // of groups.
   const bool by_rows = in.m >= n_workers;
   const int64_t row_begin = by_rows ? in.m * worker / n_workers : 0;
   const int64_t row_end = by_rows ? in.m * (worker + 1) / n_workers : in.m;
   const int64_t groups = w.num_groups;
   const int32_t group_begin = by_rows ? 0 : static_cast<int32_t>(groups * worker / n_workers);
-  const int32_t group_end = static_cast<int32_t>(by_rows ? groups : groups * (worker + 1) / n_workers);
+  const int32_t group_end =
+      static_cast<int32_t>(by_rows ? groups : groups * (worker + 1) / n_workers);
   for (int64_t m = row_begin; m < row_end; ++m) {
     float post;
     const RowPlan plan = plan_row(w, in, m, &post);
@@ -355,8 +382,9 @@ inline void quantize(const IntWeights* weights, const IntInput* input, void* wor
 // Loads stay on their side of it: hoisted weights would push accumulators to the stack.
 #define PLUQ_NO_HOIST() asm volatile("" ::: "memory")
 
-// Instructions with a u8 x s8 -> s32 dot product. kBits 4: a step is 128 bytes of nibbles; 8: two rows of 128 bytes.
-// Few rows leave registers for two sums per output, which hides the instruction's latency.
+// Instructions with a u8 x s8 -> s32 dot product. kBits 4: a step is 128 bytes of nibbles; 8: two
+// rows of 128 bytes. Few rows leave registers for two sums per output, which hides the
+// instruction's latency.
 #if PLUQ_INT_HAS_DOT
 
 template <int kBits, int R, int NV>
@@ -364,8 +392,8 @@ struct Dot {
   static PLUQ_NOINLINE void run(const uint8_t* w, int64_t steps, const uint8_t* a, int32_t* out) {
     constexpr int kSums = R <= 3 ? 2 : 1;
     VI acc[kSums][R][NV];
-    PLUQ_UNROLL for (int s = 0; s < kSums; ++s)
-      PLUQ_UNROLL for (int r = 0; r < R; ++r) PLUQ_UNROLL for (int v = 0; v < NV; ++v) acc[s][r][v] = zero();
+    PLUQ_UNROLL for (int s = 0; s < kSums; ++s) PLUQ_UNROLL for (int r = 0; r < R; ++r)
+        PLUQ_UNROLL for (int v = 0; v < NV; ++v) acc[s][r][v] = zero();
     const VI mask = set1_8(15);
     for (int64_t step = 0; step < steps; ++step) {
       if (R <= 4) {
@@ -382,10 +410,10 @@ struct Dot {
           high[v] = load(w + 128 + v * 4 * kLanes);
         }
       }
-      PLUQ_UNROLL for (int r = 0; r < R; ++r)
-        PLUQ_UNROLL for (int v = 0; v < NV; ++v) acc[0][r][v] = dot_broadcast(acc[0][r][v], low[v], a + 4 * r);
       PLUQ_UNROLL for (int r = 0; r < R; ++r) PLUQ_UNROLL for (int v = 0; v < NV; ++v)
-        acc[kSums - 1][r][v] = dot_broadcast(acc[kSums - 1][r][v], high[v], a + 4 * R + 4 * r);
+          acc[0][r][v] = dot_broadcast(acc[0][r][v], low[v], a + 4 * r);
+      PLUQ_UNROLL for (int r = 0; r < R; ++r) PLUQ_UNROLL for (int v = 0; v < NV; ++v)
+          acc[kSums - 1][r][v] = dot_broadcast(acc[kSums - 1][r][v], high[v], a + 4 * R + 4 * r);
       w += kBits * 32;
       a += 8 * R;
     }
@@ -404,7 +432,8 @@ struct DotBytes {
   static PLUQ_NOINLINE void run(const uint8_t* w, int64_t steps, const uint8_t* a, int32_t* out) {
     const VI mask = set1_16(255);
     VI acc[R][NV];
-    PLUQ_UNROLL for (int r = 0; r < R; ++r) PLUQ_UNROLL for (int v = 0; v < NV; ++v) acc[r][v] = zero();
+    PLUQ_UNROLL for (int r = 0; r < R; ++r) PLUQ_UNROLL for (int v = 0; v < NV; ++v) acc[r][v] =
+        zero();
     for (int64_t k4 = 0; k4 < 2 * steps; ++k4) {
       if (R <= 2) {
         __builtin_prefetch(w + kPrefetch);
@@ -419,14 +448,14 @@ struct DotBytes {
             codes[j] = odd ? shift_right16_8(raw) : bit_and(raw, mask);
           }
           PLUQ_UNROLL for (int r = 0; r < R; ++r)
-            mac2_words(acc[r][v], acc[r][v + 1], codes[0], codes[1], a + 8 * r + 4 * odd);
+              mac2_words(acc[r][v], acc[r][v + 1], codes[0], codes[1], a + 8 * r + 4 * odd);
         }
       }
       w += 128;
       a += 8 * R;
     }
-    PLUQ_UNROLL for (int r = 0; r < R; ++r)
-      PLUQ_UNROLL for (int v = 0; v < NV; ++v) store(out + r * kIntPanel + v * kLanes, acc[r][v]);
+    PLUQ_UNROLL for (int r = 0; r < R; ++r) PLUQ_UNROLL for (int v = 0; v < NV; ++v)
+        store(out + r * kIntPanel + v * kLanes, acc[r][v]);
   }
 };
 
@@ -435,20 +464,22 @@ struct DotBytes {
 // One panel's group, as the tiles read it.
 struct GroupTask {
   const IntWeights* w;
-  const uint8_t* codes;     // packed steps, or unpacked ones
-  const uint8_t* meta;      // scales, zeros, sums as packed
-  int64_t steps, padded;    // columns, in steps and counted
-  int32_t length;           // columns before padding
-  bool asym;                // activations have zero points
+  const uint8_t* codes;   // packed steps, or unpacked ones
+  const uint8_t* meta;    // scales, zeros, sums as packed
+  int64_t steps, padded;  // columns, in steps and counted
+  int32_t length;         // columns before padding
+  bool asym;              // activations have zero points
   int code_bytes;
-  int32_t* dots;            // scratch [kIntScratchRows][32]
+  int32_t* dots;  // scratch [kIntScratchRows][32]
   // Filled where kHasDot is false and codes have 4 bits:
   alignas(64) float scales[kIntPanel];
-  alignas(64) int32_t zeros[kIntPanel];   // integer zeros, or offsets as float bits
+  alignas(64) int32_t zeros[kIntPanel];  // integer zeros, or offsets as float bits
 };
 
-// Runs `count` row blocks of one group: block: the first one's activations, row_zeros [rows], c [rows][32].
-using RunFn = void (*)(const GroupTask& t, int64_t count, const uint8_t* block, const int32_t* row_zeros, float* c);
+// Runs `count` row blocks of one group: block: the first one's activations, row_zeros [rows], c
+// [rows][32].
+using RunFn = void (*)(const GroupTask& t, int64_t count, const uint8_t* block,
+                       const int32_t* row_zeros, float* c);
 
 PLUQ_INLINE VF load_scale(IntScaleType type, const uint8_t* at, int column) {
   if (type == IntScaleType::kF16) return load_f16(at + 2 * column);
@@ -479,26 +510,31 @@ inline void convert_meta(GroupTask* t) {
   }
 }
 
-// Without a u8 x s8 -> s32 instruction, 4 bits: pairs summed in int16. 8 pair sums of 4-bit codes cannot overflow
-// (8 * 2 * 15 * 128 = 30720), so every 4 steps the int16 sums are widened into int32 sums, which start at the zero points'
-// share and never leave the registers before the fold. kUnpacked: a step is 256 bytes, low nibbles then high ones.
+// Without a u8 x s8 -> s32 instruction, 4 bits: pairs summed in int16. 8 pair sums of 4-bit codes
+// cannot overflow (8 * 2 * 15 * 128 = 30720), so every 4 steps the int16 sums are widened into
+// int32 sums, which start at the zero points' share and never leave the registers before the fold.
+// kUnpacked: a step is 256 bytes, low nibbles then high ones.
 template <bool kUnpacked, IntZeroKind Z, int R, int NV>
-PLUQ_INLINE void nibble_tile(const GroupTask& t, int column, const uint8_t* block, const int32_t* row_zeros, float* c) {
+PLUQ_INLINE void nibble_tile(const GroupTask& t, int column, const uint8_t* block,
+                             const int32_t* row_zeros, float* c) {
   const uint8_t* tail = block + t.padded * R;
   const uint8_t* weight_sums = t.meta + t.w->scale_bytes + t.w->zero_bytes;
   VI sums[R][NV];
   PLUQ_UNROLL for (int r = 0; r < R; ++r) {
     int32_t sum;
     memcpy(&sum, tail + 4 * R + 4 * r, 4);
-    const VI by = set1_32(Z == IntZeroKind::kConstant ? static_cast<int32_t>(0u - static_cast<uint32_t>(t.w->zero_constant) *
-                                                                                      static_cast<uint32_t>(sum))
-                                                      : -sum);
+    const VI by =
+        set1_32(Z == IntZeroKind::kConstant
+                    ? static_cast<int32_t>(0u - static_cast<uint32_t>(t.w->zero_constant) *
+                                                    static_cast<uint32_t>(sum))
+                    : -sum);
     PLUQ_UNROLL for (int v = 0; v < NV; ++v) {
       sums[r][v] = Z == IntZeroKind::kConstant  ? by
                    : Z == IntZeroKind::kInteger ? mul32(load(t.zeros + column + v * kLanes), by)
                                                 : zero();
       if (t.asym) {
-        const VI share = mul32(load(weight_sums + 4 * (column + v * kLanes)), set1_32(row_zeros[r]));
+        const VI share =
+            mul32(load(weight_sums + 4 * (column + v * kLanes)), set1_32(row_zeros[r]));
         sums[r][v] = sub32(sums[r][v], share);
       }
     }
@@ -509,7 +545,8 @@ PLUQ_INLINE void nibble_tile(const GroupTask& t, int column, const uint8_t* bloc
   for (int64_t done = 0; done < t.steps; done += 4) {
     const int64_t left = t.steps - done < 4 ? t.steps - done : 4;
     VI acc[R][NV];
-    PLUQ_UNROLL for (int r = 0; r < R; ++r) PLUQ_UNROLL for (int v = 0; v < NV; ++v) acc[r][v] = zero();
+    PLUQ_UNROLL for (int r = 0; r < R; ++r) PLUQ_UNROLL for (int v = 0; v < NV; ++v) acc[r][v] =
+        zero();
     for (int64_t step = 0; step < left; ++step) {
       if (!kUnpacked && column == 0) {
         __builtin_prefetch(w + kPrefetch);
@@ -528,14 +565,14 @@ PLUQ_INLINE void nibble_tile(const GroupTask& t, int column, const uint8_t* bloc
             }
           }
           PLUQ_UNROLL for (int r = 0; r < R; ++r)
-            mac2_nibbles(acc[r][v], acc[r][v + 1], codes[0], codes[1], a + 4 * r);
+              mac2_nibbles(acc[r][v], acc[r][v + 1], codes[0], codes[1], a + 4 * r);
         }
         a += 4 * R;
       }
       w += kUnpacked ? 256 : 128;
     }
-    PLUQ_UNROLL for (int r = 0; r < R; ++r)
-      PLUQ_UNROLL for (int v = 0; v < NV; ++v) sums[r][v] = add32(sums[r][v], widen_pairs(acc[r][v]));
+    PLUQ_UNROLL for (int r = 0; r < R; ++r) PLUQ_UNROLL for (int v = 0; v < NV; ++v) sums[r][v] =
+        add32(sums[r][v], widen_pairs(acc[r][v]));
   }
   PLUQ_UNROLL for (int r = 0; r < R; ++r) {
     float scale;
@@ -545,7 +582,8 @@ PLUQ_INLINE void nibble_tile(const GroupTask& t, int column, const uint8_t* bloc
     PLUQ_UNROLL for (int v = 0; v < NV; ++v) {
       const int n = column + v * kLanes;
       float* at = c + r * kIntPanel + n;
-      VF value = mul_add(to_f32(sums[r][v]), mul(load_f32(t.scales + n), set1_f32(scale)), load_f32(at));
+      VF value =
+          mul_add(to_f32(sums[r][v]), mul(load_f32(t.scales + n), set1_f32(scale)), load_f32(at));
       if (Z == IntZeroKind::kOffset) {
         const int32_t centred = t.asym ? sum - row_zeros[r] * t.length : sum;
         const VF offset = load_f32(reinterpret_cast<const float*>(t.zeros) + n);
@@ -557,7 +595,8 @@ PLUQ_INLINE void nibble_tile(const GroupTask& t, int column, const uint8_t* bloc
 }
 
 template <bool kUnpacked, IntZeroKind Z, int R>
-PLUQ_NOINLINE void run_nibbles(const GroupTask& t, int64_t count, const uint8_t* block, const int32_t* row_zeros, float* c) {
+PLUQ_NOINLINE void run_nibbles(const GroupTask& t, int64_t count, const uint8_t* block,
+                               const int32_t* row_zeros, float* c) {
   constexpr int NV = R == 1 ? 4 : 2;
   for (int64_t b = 0; b < count; ++b) {
     for (int column = 0; column < kIntPanel; column += NV * kLanes)
@@ -583,10 +622,11 @@ inline RunFn nibbles_for(IntZeroKind zeros, int rows) {
 
 #endif
 
-// c[rows][32] += (dot - zero * sum) * weight scale * activation scale. `tail`: the block's scales and sums; row_zeros: zero
-// points of the activations.
+// c[rows][32] += (dot - zero * sum) * weight scale * activation scale. `tail`: the block's scales
+// and sums; row_zeros: zero points of the activations.
 template <IntZeroKind Z>
-inline void fold(const GroupTask& t, const uint8_t* tail, const int32_t* row_zeros, int rows, float* c) {
+inline void fold(const GroupTask& t, const uint8_t* tail, const int32_t* row_zeros, int rows,
+                 float* c) {
   const IntWeights& w = *t.w;
   const uint8_t* zeros = t.meta + w.scale_bytes;
   const uint8_t* weight_sums = zeros + w.zero_bytes;
@@ -598,15 +638,18 @@ inline void fold(const GroupTask& t, const uint8_t* tail, const int32_t* row_zer
       memcpy(&scale, tail + 4 * r, 4);
       memcpy(&sum, tail + 4 * rows + 4 * r, 4);
       VI d = load(t.dots + r * kIntPanel + column);
-      if (Z == IntZeroKind::kConstant) d = sub32(d, set1_32(static_cast<int32_t>(
-          static_cast<uint32_t>(w.zero_constant) * static_cast<uint32_t>(sum))));
-      if (Z == IntZeroKind::kInteger) d = sub32(d, mul32(load_i16(zeros + 2 * column), set1_32(sum)));
+      if (Z == IntZeroKind::kConstant)
+        d = sub32(d, set1_32(static_cast<int32_t>(static_cast<uint32_t>(w.zero_constant) *
+                                                  static_cast<uint32_t>(sum))));
+      if (Z == IntZeroKind::kInteger)
+        d = sub32(d, mul32(load_i16(zeros + 2 * column), set1_32(sum)));
       if (t.asym) d = sub32(d, mul32(load(weight_sums + 4 * column), set1_32(row_zeros[r])));
       float* at = c + r * kIntPanel + column;
       VF value = mul_add(to_f32(d), mul(weight_scale, set1_f32(scale)), load_f32(at));
       if (Z == IntZeroKind::kOffset) {
         const int32_t centred = t.asym ? sum - row_zeros[r] * t.length : sum;
-        value = mul_add(load_f32(zeros + 4 * column), set1_f32(scale * static_cast<float>(centred)), value);
+        value = mul_add(load_f32(zeros + 4 * column), set1_f32(scale * static_cast<float>(centred)),
+                        value);
       }
       store_f32(at, value);
     }
@@ -615,7 +658,8 @@ inline void fold(const GroupTask& t, const uint8_t* tail, const int32_t* row_zer
 
 // Products of one block through `dots`, then the fold. kBits: of a code.
 template <int kBits, int R>
-PLUQ_NOINLINE void run_dots(const GroupTask& t, int64_t count, const uint8_t* block, const int32_t* row_zeros, float* c) {
+PLUQ_NOINLINE void run_dots(const GroupTask& t, int64_t count, const uint8_t* block,
+                            const int32_t* row_zeros, float* c) {
   for (int64_t b = 0; b < count; ++b) {
 #if PLUQ_INT_HAS_DOT
     Dot<kBits, R, kPanelVectors>::run(t.codes, t.steps, block, t.dots);
@@ -641,20 +685,32 @@ PLUQ_NOINLINE void run_dots(const GroupTask& t, int64_t count, const uint8_t* bl
 template <int kBits>
 inline RunFn dots_for(int rows) {
   switch (rows) {
-    case 1: return &run_dots<kBits, 1>;
-    case 2: return &run_dots<kBits, 2>;
-    case 3: return &run_dots<kBits, 3>;
-    case 4: return &run_dots<kBits, 4>;
+    case 1:
+      return &run_dots<kBits, 1>;
+    case 2:
+      return &run_dots<kBits, 2>;
+    case 3:
+      return &run_dots<kBits, 3>;
+    case 4:
+      return &run_dots<kBits, 4>;
 #if PLUQ_INT_HAS_DOT
-    case 5: return &run_dots<kBits, 5>;
-    case 6: return &run_dots<kBits, 6>;
-    case 7: return &run_dots<kBits, 7>;
-    case 8: return &run_dots<kBits, 8>;
-    case 9: return &run_dots<kBits, 9>;
-    case 10: return &run_dots<kBits, 10>;
-    case 11: return &run_dots<kBits, 11>;
+    case 5:
+      return &run_dots<kBits, 5>;
+    case 6:
+      return &run_dots<kBits, 6>;
+    case 7:
+      return &run_dots<kBits, 7>;
+    case 8:
+      return &run_dots<kBits, 8>;
+    case 9:
+      return &run_dots<kBits, 9>;
+    case 10:
+      return &run_dots<kBits, 10>;
+    case 11:
+      return &run_dots<kBits, 11>;
 #endif
-    default: return &run_dots<kBits, kTileRows>;
+    default:
+      return &run_dots<kBits, kTileRows>;
   }
 }
 
@@ -669,8 +725,8 @@ inline RunFn run_for(const IntWeights& w, bool unpacked, int rows) {
 }
 
 // One panel's tile of sums [rows][32] -> y. The last panel may have fewer than 32 columns.
-PLUQ_NOINLINE void write_panel(const IntWeights& w, const IntOutput& out, const Layout& l, const float* c, int64_t first_row,
-                        int64_t rows, int64_t panel) {
+PLUQ_NOINLINE void write_panel(const IntWeights& w, const IntOutput& out, const Layout& l,
+                               const float* c, int64_t first_row, int64_t rows, int64_t panel) {
   const int64_t n0 = panel * kIntPanel;
   const int columns = static_cast<int>(w.n - n0 < kIntPanel ? w.n - n0 : kIntPanel);
   for (int64_t r = 0; r < rows; r += l.limbs) {
@@ -680,7 +736,8 @@ PLUQ_NOINLINE void write_panel(const IntWeights& w, const IntOutput& out, const 
     for (int column = 0; column < kIntPanel; column += kLanes) {
       const float* at = c + r * kIntPanel + column;
       VF value = load_f32(at);
-      if (l.limbs == 3) value = add(add(value, load_f32(at + kIntPanel)), load_f32(at + 2 * kIntPanel));
+      if (l.limbs == 3)
+        value = add(add(value, load_f32(at + kIntPanel)), load_f32(at + 2 * kIntPanel));
       store_f32(line + column, mul(value, post));
     }
     if (out.bias) {
@@ -690,8 +747,8 @@ PLUQ_NOINLINE void write_panel(const IntWeights& w, const IntOutput& out, const 
   }
 }
 
-inline void gemm(const IntWeights* weights, const IntInput* input, const IntOutput* output, void* workspace, int worker,
-                 int n_workers) {
+inline void gemm(const IntWeights* weights, const IntInput* input, const IntOutput* output,
+                 void* workspace, int worker, int n_workers) {
   const IntWeights& w = *weights;
   if (input->m <= 0) return;
   const Layout l = make_layout(w, *input, workspace);
@@ -702,14 +759,17 @@ inline void gemm(const IntWeights* weights, const IntInput* input, const IntOutp
   t.asym = w.has_sums && has_zero_points(*input);
   t.code_bytes = l.code_bytes;
   t.dots = reinterpret_cast<int32_t*>(own + l.tile_rows * kIntPanel * 4);
-  const int64_t panel_begin = w.num_panels * worker / n_workers, panel_end = w.num_panels * (worker + 1) / n_workers;
+  const int64_t panel_begin = w.num_panels * worker / n_workers,
+                panel_end = w.num_panels * (worker + 1) / n_workers;
 
   for (int64_t run = 0; run < l.rows; run += kIntSuperRows) {
     const int64_t rows = l.rows - run < kIntSuperRows ? l.rows - run : kIntSuperRows;
     const Blocks blocks = make_blocks(w, rows);
-    const int larger_rows = static_cast<int>(blocks.base + 1), base_rows = static_cast<int>(blocks.base);
+    const int larger_rows = static_cast<int>(blocks.base + 1),
+              base_rows = static_cast<int>(blocks.base);
     const int64_t in_larger = blocks.larger * larger_rows;
-    const int32_t* zeros = l.row_zeros + run;  // with zero points there is one limb, so rows are rows of x
+    const int32_t* zeros =
+        l.row_zeros + run;  // with zero points there is one limb, so rows are rows of x
     for (int64_t panel = panel_begin; panel < panel_end; ++panel) {
       memset(c, 0, static_cast<size_t>(rows) * kIntPanel * 4);
       const uint8_t* at = w.panels + panel * w.panel_bytes;
@@ -735,7 +795,8 @@ inline void gemm(const IntWeights* weights, const IntInput* input, const IntOutp
         const uint8_t* block = group_codes(w, l, g) + run * row_bytes(w, l, g);
         if (blocks.larger > 0) run_for(w, unpacked, larger_rows)(t, blocks.larger, block, zeros, c);
         if (blocks.count > blocks.larger) {
-          run_for(w, unpacked, base_rows)(t, blocks.count - blocks.larger, block + in_larger * row_bytes(w, l, g), zeros + in_larger,
+          run_for(w, unpacked, base_rows)(t, blocks.count - blocks.larger,
+                                          block + in_larger * row_bytes(w, l, g), zeros + in_larger,
                                           c + in_larger * kIntPanel);
         }
       }

@@ -21,6 +21,6 @@ namespace {
 }  // namespace cpu
 }  // namespace pluq
 
-#define PLUQ_PROBES_AVX2(name)         \
+#define PLUQ_PROBES_AVX2(name)     \
   const pluq::cpu::Probes* name(); \
   const pluq::cpu::Probes* name() { return &pluq::cpu::int_avx2::kProbes; }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The probes, written once against the integer vocabulary; included in an ISA's namespace by probe_<isa>.inl.
+// The probes, written once against the integer vocabulary; included in an ISA's namespace by
+// probe_<isa>.inl.
 
 #define PLUQ_UNROLL _Pragma("GCC unroll 16")
 
@@ -8,11 +9,13 @@ inline uint64_t read_streams(const uint8_t* at, int64_t bytes) {
   const int64_t stride = bytes / kStreams / 64 * 64;
   constexpr int kVector = 4 * kLanes, kPer = 64 / kVector;
   VI sum[kStreams][kPer];
-  PLUQ_UNROLL for (int s = 0; s < kStreams; ++s) PLUQ_UNROLL for (int j = 0; j < kPer; ++j) sum[s][j] = zero();
+  PLUQ_UNROLL for (int s = 0; s < kStreams; ++s) PLUQ_UNROLL for (int j = 0; j < kPer; ++j)
+      sum[s][j] = zero();
   for (int64_t i = 0; i < stride; i += 64) {
     PLUQ_UNROLL for (int s = 0; s < kStreams; ++s) {
       if (kPrefetch) __builtin_prefetch(at + s * stride + i + 2048, 0, 3);
-      PLUQ_UNROLL for (int j = 0; j < kPer; ++j) sum[s][j] = add32(sum[s][j], load(at + s * stride + i + j * kVector));
+      PLUQ_UNROLL for (int j = 0; j < kPer; ++j) sum[s][j] =
+          add32(sum[s][j], load(at + s * stride + i + j * kVector));
     }
   }
   uint64_t total = 0;
@@ -29,7 +32,8 @@ inline uint64_t read_streams(const uint8_t* at, int64_t bytes) {
 
 inline uint64_t probe_read(const void* memory, int64_t bytes, int form, int worker, int n_workers) {
   const int64_t lines = bytes / 64;
-  const int64_t begin = lines * worker / n_workers * 64, end = lines * (worker + 1) / n_workers * 64;
+  const int64_t begin = lines * worker / n_workers * 64,
+                end = lines * (worker + 1) / n_workers * 64;
   const uint8_t* at = static_cast<const uint8_t*>(memory) + begin;
   if (form == 1) return read_streams<1, true>(at, end - begin);
   if (form == 2) return read_streams<2, false>(at, end - begin);

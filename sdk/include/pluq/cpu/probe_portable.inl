@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Instantiates the probes for portable: PLUQ_PROBES_PORTABLE(name) defines const pluq::cpu::Probes* name().
+// Instantiates the probes for portable: PLUQ_PROBES_PORTABLE(name) defines const pluq::cpu::Probes*
+// name().
 #pragma once
 
 #include "pluq/cpu/probe.h"
@@ -21,6 +22,6 @@ namespace {
 }  // namespace cpu
 }  // namespace pluq
 
-#define PLUQ_PROBES_PORTABLE(name)         \
+#define PLUQ_PROBES_PORTABLE(name) \
   const pluq::cpu::Probes* name(); \
   const pluq::cpu::Probes* name() { return &pluq::cpu::int_portable::kProbes; }

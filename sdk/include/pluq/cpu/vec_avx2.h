@@ -15,7 +15,8 @@ namespace {
 using VI = __m256i;
 using VF = __m256;
 constexpr int kLanes = 8;
-constexpr int kTileRows = 5;    // 5 x 2 accumulators, two weights, an activation, a product: 14 of 16 registers
+constexpr int kTileRows =
+    5;  // 5 x 2 accumulators, two weights, an activation, a product: 14 of 16 registers
 constexpr bool kHasDot = false;  // no u8 x s8 -> s32 instruction
 constexpr const char* kIsaName = "avx2";
 
@@ -47,7 +48,8 @@ inline VI dot_16_32(VI a, VI b) {
   asm("vpmaddwd %2, %1, %0" : "=x"(r) : "x"(a), "x"(b));
   return r;
 }
-// Sums of neighbouring pairs of int16, as int32; the ones are a memory operand because registers are short where it is used.
+// Sums of neighbouring pairs of int16, as int32; the ones are a memory operand because registers
+// are short where it is used.
 inline VI widen_pairs(VI v) {
   alignas(32) static const int16_t ones[16] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
   using Vector = const VI __attribute__((may_alias));
@@ -55,8 +57,9 @@ inline VI widen_pairs(VI v) {
   asm("vpmaddwd %2, %1, %0" : "=x"(r) : "x"(v), "m"(*reinterpret_cast<Vector*>(ones)));
   return r;
 }
-// Two columns' sums += weights times the 4 bytes at p, as one asm so that product and broadcast take two registers and no
-// more: left to themselves both compilers keep several in flight and spill accumulators.
+// Two columns' sums += weights times the 4 bytes at p, as one asm so that product and broadcast
+// take two registers and no more: left to themselves both compilers keep several in flight and
+// spill accumulators.
 inline void mac2_nibbles(VI& acc0, VI& acc1, VI w0, VI w1, const void* p) {
   using Word = const int32_t __attribute__((may_alias, aligned(1)));
   VI a, product;
@@ -75,16 +78,16 @@ inline void mac2_words(VI& acc0, VI& acc1, VI w0, VI w1, const void* p) {
 }
 // The low byte of each of 8 int32, as 2 dwords.
 inline void low_bytes(const int32_t* q, uint32_t* out) {
-  const VI pick = _mm256_setr_epi8(0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 0, 4, 8, 12, -1, -1, -1, -1,
-                                   -1, -1, -1, -1, -1, -1, -1, -1);
+  const VI pick = _mm256_setr_epi8(0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 0,
+                                   4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1);
   const VI v = _mm256_shuffle_epi8(load(q), pick);
   out[0] = static_cast<uint32_t>(_mm256_extract_epi32(v, 0));
   out[1] = static_cast<uint32_t>(_mm256_extract_epi32(v, 4));
 }
 // Of each 4 int32: the low halves of 0 and 2, then of 1 and 3.
 inline void low_words(const int32_t* q, uint32_t* out) {
-  const VI pick = _mm256_setr_epi8(0, 1, 8, 9, 4, 5, 12, 13, -1, -1, -1, -1, -1, -1, -1, -1, 0, 1, 8, 9, 4, 5, 12, 13, -1, -1,
-                                   -1, -1, -1, -1, -1, -1);
+  const VI pick = _mm256_setr_epi8(0, 1, 8, 9, 4, 5, 12, 13, -1, -1, -1, -1, -1, -1, -1, -1, 0, 1,
+                                   8, 9, 4, 5, 12, 13, -1, -1, -1, -1, -1, -1, -1, -1);
   const VI v = _mm256_shuffle_epi8(load(q), pick);
   const int64_t first = _mm256_extract_epi64(v, 0), second = _mm256_extract_epi64(v, 2);
   memcpy(out, &first, 8);
@@ -95,10 +98,12 @@ inline VI load_i16(const void* p) {
 }
 inline VF load_f32(const void* p) { return _mm256_loadu_ps(static_cast<const float*>(p)); }
 inline void store_f32(float* p, VF v) { _mm256_storeu_ps(p, v); }
-inline VF load_f16(const void* p) { return _mm256_cvtph_ps(_mm_loadu_si128(static_cast<const __m128i*>(p))); }
+inline VF load_f16(const void* p) {
+  return _mm256_cvtph_ps(_mm_loadu_si128(static_cast<const __m128i*>(p)));
+}
 inline VF load_bf16(const void* p) {
-  return _mm256_castsi256_ps(
-      _mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(static_cast<const __m128i*>(p))), 16));
+  return _mm256_castsi256_ps(_mm256_slli_epi32(
+      _mm256_cvtepu16_epi32(_mm_loadu_si128(static_cast<const __m128i*>(p))), 16));
 }
 inline VF set1_f32(float v) { return _mm256_set1_ps(v); }
 inline VF to_f32(VI v) { return _mm256_cvtepi32_ps(v); }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The portable vocabulary of the integer kernels: x86-64-v2 (SSE4.2), 4 lanes of 32 bits. ISA files only.
+// The portable vocabulary of the integer kernels: x86-64-v2 (SSE4.2), 4 lanes of 32 bits. ISA files
+// only.
 #pragma once
 
 #include <immintrin.h>
@@ -39,14 +40,16 @@ inline VI sub32(VI a, VI b) { return _mm_sub_epi32(a, b); }
 inline VI mul32(VI a, VI b) { return _mm_mullo_epi32(a, b); }
 inline VI dot_u8s8_16(VI u, VI s) { return _mm_maddubs_epi16(u, s); }
 inline VI dot_16_32(VI a, VI b) { return _mm_madd_epi16(a, b); }
-// Sums of neighbouring pairs of int16, as int32; the ones are a memory operand because registers are short where it is used.
+// Sums of neighbouring pairs of int16, as int32; the ones are a memory operand because registers
+// are short where it is used.
 inline VI widen_pairs(VI v) {
   alignas(16) static const int16_t ones[8] = {1, 1, 1, 1, 1, 1, 1, 1};
   using Vector = const VI __attribute__((may_alias));
   asm("pmaddwd %1, %0" : "+x"(v) : "m"(*reinterpret_cast<Vector*>(ones)));
   return v;
 }
-// Two columns' sums += weights times the 4 bytes at p, as one asm so that nothing spills (see vec_avx2.h).
+// Two columns' sums += weights times the 4 bytes at p, as one asm so that nothing spills (see
+// vec_avx2.h).
 inline void mac2_nibbles(VI& acc0, VI& acc1, VI w0, VI w1, const void* p) {
   using Word = const int32_t __attribute__((may_alias, aligned(1)));
   VI a, product;
@@ -74,21 +77,25 @@ inline void low_words(const int32_t* q, uint32_t* out) {
   const int64_t both = _mm_cvtsi128_si64(_mm_shuffle_epi8(load(q), pick));
   memcpy(out, &both, 8);
 }
-inline VI load_i16(const void* p) { return _mm_cvtepi16_epi32(_mm_loadl_epi64(static_cast<const __m128i*>(p))); }
+inline VI load_i16(const void* p) {
+  return _mm_cvtepi16_epi32(_mm_loadl_epi64(static_cast<const __m128i*>(p)));
+}
 inline VF load_f32(const void* p) { return _mm_loadu_ps(static_cast<const float*>(p)); }
 inline void store_f32(float* p, VF v) { _mm_storeu_ps(p, v); }
-// f16 -> f32 without F16C: the magnitude's bits, moved to f32's place, are the value times 2^-112, subnormals included;
-// multiplying by 2^112 is exact. Inf and NaN get the top exponent put back.
+// f16 -> f32 without F16C: the magnitude's bits, moved to f32's place, are the value times 2^-112,
+// subnormals included; multiplying by 2^112 is exact. Inf and NaN get the top exponent put back.
 inline VF load_f16(const void* p) {
   const VI half = _mm_cvtepu16_epi32(_mm_loadl_epi64(static_cast<const __m128i*>(p)));
   const VI magnitude = _mm_slli_epi32(_mm_and_si128(half, _mm_set1_epi32(0x7fff)), 13);
   const VI sign = _mm_slli_epi32(_mm_and_si128(half, _mm_set1_epi32(0x8000)), 16);
   const VF scaled = _mm_mul_ps(_mm_castsi128_ps(magnitude), _mm_set1_ps(0x1p112f));
-  const VI special = _mm_and_si128(_mm_cmpgt_epi32(magnitude, _mm_set1_epi32(0x0f7fffff)), _mm_set1_epi32(0x7f800000));
+  const VI special = _mm_and_si128(_mm_cmpgt_epi32(magnitude, _mm_set1_epi32(0x0f7fffff)),
+                                   _mm_set1_epi32(0x7f800000));
   return _mm_castsi128_ps(_mm_or_si128(_mm_or_si128(_mm_castps_si128(scaled), special), sign));
 }
 inline VF load_bf16(const void* p) {
-  return _mm_castsi128_ps(_mm_slli_epi32(_mm_cvtepu16_epi32(_mm_loadl_epi64(static_cast<const __m128i*>(p))), 16));
+  return _mm_castsi128_ps(
+      _mm_slli_epi32(_mm_cvtepu16_epi32(_mm_loadl_epi64(static_cast<const __m128i*>(p))), 16));
 }
 inline VF set1_f32(float v) { return _mm_set1_ps(v); }
 inline VF to_f32(VI v) { return _mm_cvtepi32_ps(v); }
