@@ -35,7 +35,7 @@ int open_regular(const std::string& path, struct stat* st) {
   if (fd < 0) fail_input("{}: cannot open: {}", path, std::strerror(errno));
   if (::fstat(fd, st) != 0 || !S_ISREG(st->st_mode)) {
     ::close(fd);
-    fail_input("{}: not a regular file", path);
+    fail_input("{}: not a regular file{}", path, S_ISDIR(st->st_mode) ? ", but a directory" : "");
   }
   return fd;
 }

@@ -150,6 +150,9 @@ std::shared_ptr<const Tokenizer> Tokenizer::from_file(const std::string& path) {
 std::shared_ptr<const Tokenizer> Tokenizer::from_directory(const std::string& directory) {
   const std::string path = directory + "/tokenizer.json";
   struct stat info;
+  if (::stat(directory.c_str(), &info) != 0) {
+    fail_input("{}: no such model directory or .gguf file", printable(directory, 4096));
+  }
   if (::stat(path.c_str(), &info) != 0) {
     fail_input(
         "{}: the model directory has no tokenizer.json, which pluq needs to turn text into token "

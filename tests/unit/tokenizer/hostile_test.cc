@@ -4,7 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <filesystem>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
@@ -170,13 +172,19 @@ TEST(Hostile, AnExponentialPatternEndsInAnError) {
 }
 
 TEST(Hostile, MissingFiles) {
-  try {
-    (void)Tokenizer::from_directory("/nonexistent/model");
-    FAIL();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), ErrorKind::kInput);
-    EXPECT_NE(std::string(error.what()).find("/nonexistent/model"), std::string::npos);
-    EXPECT_NE(std::string(error.what()).find("tokenizer.json"), std::string::npos);
+  const std::string empty = ::testing::TempDir() + "/no_tokenizer_here";
+  std::filesystem::create_directories(empty);
+  const std::pair<std::string, std::string> cases[] = {
+      {"/nonexistent/model", "no such model directory"}, {empty, "has no tokenizer.json"}};
+  for (const auto& [directory, reason] : cases) {
+    try {
+      (void)Tokenizer::from_directory(directory);
+      FAIL() << directory;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.kind(), ErrorKind::kInput);
+      EXPECT_NE(std::string(error.what()).find(directory), std::string::npos) << error.what();
+      EXPECT_NE(std::string(error.what()).find(reason), std::string::npos) << error.what();
+    }
   }
 }
 
