@@ -15,6 +15,7 @@
 
 #include "base/error.h"
 #include "config/matcher.h"
+#include "device/cuda_emulator/emulator.h"
 
 // The opaque status of the ABI.
 struct pluq_status {
@@ -187,6 +188,7 @@ const void* get_extension(const pluq_host*, const char* id) noexcept {
   if (id == nullptr) return nullptr;
   if (std::strcmp(id, PLUQ_HOST_JSON) == 0) return &json_service;
   if (std::strcmp(id, PLUQ_HOST_MATCH) == 0) return &match_service;
+  if (std::strcmp(id, PLUQ_CUDA_EMULATOR) == 0) return cuda_emulator::table();
   return nullptr;
 }
 

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+// One launch: its blocks one after the other, each CUDA thread a fiber of the calling OS thread.
+#pragma once
+
+#include <fmt/format.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "device/cuda_emulator/emulator.h"
+#include "device/cuda_emulator/fibers.h"
+#include "device/cuda_emulator/shadow.h"
+
+namespace pluq::cuda_emulator {
+
+// A place in a kernel's source.
+struct Place {
+  const char* file = "";
+  uint32_t line = 0;
+  bool operator==(const Place& other) const;
+};
+
+// Short text without memory of its own: what is alive when a fiber is abandoned is never freed.
+struct Text {
+  char characters[112];
+  const char* c_str() const { return characters; }
+};
+
+// Not thread-safe; the functions below run() are called by the fibers that it runs. Those that find
+// a mistake do not return: they keep the message, leave for the launch, and abandon all fibers.
+class Launch {
+ public:
+  // The shape of `launch` has been checked.
+  Launch(Emulator& device, const pluq_emu_launch& launch);
+  // Runs all blocks; the message of the first mistake, or nothing.
+  std::string run();
+
+  static Launch& of(pluq_emu_block* block);
+
+  template <class... Args>
+  [[noreturn]] void fail(Place place, fmt::format_string<Args...> format, Args&&... args) {
+    note(fmt::format(format, std::forward<Args>(args)...), place);
+    abandon();
+  }
+  uint32_t static_shared(const void* key, uint32_t bytes, uint32_t align, Place place);
+  void shared_access(uint32_t thread, uint32_t offset, uint32_t bytes, uint32_t kind, Place place);
+  void collective(const char* what, uint32_t group, uint32_t mask, void* operand,
+                  pluq_emu_run perform, void* user, bool orders, Place place);
+  void barrier(uint32_t id, uint32_t count, bool arrive, Place place);
+  void async_copy(uint32_t dst, const void* src, uint32_t dst_bytes, uint32_t src_bytes,
+                  Place place);
+  void async_commit();
+  void async_wait(uint32_t pending, bool all, Place place);
+  void pause(Place place);
+
+ private:
+  struct Copy {
+    uint32_t dst, dst_bytes, src_bytes;
+    const void* src;
+  };
+  struct Fiber {
+    Context context;
+    uint32_t index[3] = {0, 0, 0};
+    bool done = false;
+    const char* waits_for = nullptr;  // what it waits at, for messages
+    Place place;
+    std::vector<Copy> open;                 // copies not yet committed
+    std::vector<std::vector<Copy>> groups;  // committed, oldest first
+  };
+  // Lanes that have come to one collective of one warp (or warpgroup).
+  struct Gather {
+    const char* what;
+    uint32_t group, mask;
+    Place place;
+    uint32_t first_thread;
+    uint32_t arrived = 0, expected = 0;
+    std::vector<uint32_t> waiting;
+    std::vector<void*> operands;
+  };
+  struct Barrier {
+    uint32_t arrived = 0, expected = 0;
+    std::vector<uint32_t> waiting;
+    std::vector<uint32_t> warps;
+  };
+  struct Static {
+    const void* key;
+    uint32_t offset;
+  };
+
+  static void fiber_entry(transfer_t transfer);
+  void prepare(uint32_t x, uint32_t y, uint32_t z);
+  void give_to(uint32_t thread);
+  // The next thread that can run, or n_threads.
+  uint32_t next_ready() const;
+  // The running thread cannot go on: others run until it is made ready.
+  void block(const char* what, Place place);
+  void make_ready(uint32_t thread) { ready_[thread / kWarp] |= 1U << (thread % kWarp); }
+  [[noreturn]] void finish_thread();
+  [[noreturn]] void stuck();
+  Gather& gather_for(const char* what, uint32_t group, uint32_t mask, Place place);
+  void check(const Hazard& hazard, Place place);
+  // The message, without leaving; then leave with nothing alive that would have to be destroyed.
+  void note(const std::string& text, Place place);
+  void note_stuck();
+  [[noreturn]] void abandon();
+  Text describe(uint32_t thread) const;
+  uint32_t n_threads() const { return state_.n_threads; }
+
+  struct State : pluq_emu_block {
+    Launch* owner;
+  };
+  State state_;
+  const pluq_emu_launch& launch_;
+  Context main_;
+  std::vector<Fiber> fibers_;
+  std::vector<uint32_t> ready_;  // a bit per lane of each warp
+  std::vector<uint8_t> shared_;
+  std::vector<Gather> gathers_;
+  Gather resolving_{};
+  std::vector<Barrier> barriers_;
+  std::vector<Static> statics_;
+  uint32_t static_end_ = 0;
+  uint32_t done_ = 0;
+  uint32_t paused_in_a_row_ = 0;
+  Clocks clocks_;
+  Shadow shadow_;
+  std::string message_;
+};
+
+}  // namespace pluq::cuda_emulator

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+// An emulated CUDA device: its capability, its memory, and the table of `pluq.cuda_emulator/1`.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <mutex>
+#include <string>
+
+#include "pluq/ext/cuda_emulator.h"
+
+namespace pluq::cuda_emulator {
+
+// Largest dynamic shared memory of a block in bytes, as the CUDA programming guide's table of
+// technical specifications gives it; 0 for a capability whose instructions the emulator lacks.
+uint32_t shared_limit(uint32_t compute_capability);
+
+// The functions of the extension; they find the device by the stream they are given.
+const pluq_cuda_emulator* table();
+
+// Thread-safe. The address of an Emulator is its one stream (pluq_exec.stream); launches run to
+// their end before they return.
+class Emulator {
+ public:
+  // Capability 80, 89 or 90, else a usage error; `checks` is PLUQ_EMU_CHECK_*.
+  Emulator(uint32_t compute_capability, uint32_t checks);
+  Emulator(const Emulator&) = delete;
+  Emulator& operator=(const Emulator&) = delete;
+
+  void* stream() { return this; }
+  uint32_t compute_capability() const { return capability_; }
+  uint32_t checks() const { return checks_; }
+
+  // Memory of the device that kernels may touch. Ranges do not overlap.
+  void register_memory(const void* data, uint64_t bytes);
+  void forget_memory(const void* data);
+  struct Range {
+    const uint8_t* begin = nullptr;
+    uint64_t bytes = 0;
+  };
+  // The range that holds this address, else an empty one.
+  Range range_of(const void* address) const;
+
+ private:
+  uint32_t capability_;
+  uint32_t checks_;
+  mutable std::mutex mutex_;
+  std::map<const uint8_t*, uint64_t> ranges_;
+};
+
+}  // namespace pluq::cuda_emulator

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "device/cuda_emulator/fibers.h"
+
+#include <sys/mman.h>
+
+#include <cstdlib>
+
+#include "base/error.h"
+
+#if defined(__SANITIZE_ADDRESS__)
+#define PLUQ_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define PLUQ_ASAN 1
+#endif
+#endif
+#ifdef PLUQ_ASAN
+#include <sanitizer/asan_interface.h>
+#include <sanitizer/common_interface_defs.h>
+#endif
+
+namespace pluq::cuda_emulator {
+namespace {
+
+constexpr size_t kGuardBytes = 4096;
+constexpr size_t kSlot = StackPool::kStackBytes + kGuardBytes;
+
+// `transfer.data` is the context that goes on; nothing on the stack of the one that left is
+// touched, which may be gone already.
+void arrive(transfer_t transfer) {
+  Context& me = *static_cast<Context*>(transfer.data);
+  me.came_from->handle = transfer.fctx;
+#ifdef PLUQ_ASAN
+  const void* bottom = nullptr;
+  size_t bytes = 0;
+  __sanitizer_finish_switch_fiber(me.fake_stack, &bottom, &bytes);
+  if (me.came_from->stack_bottom == nullptr) {
+    me.came_from->stack_bottom = bottom;
+    me.came_from->stack_bytes = bytes;
+  }
+#endif
+}
+
+}  // namespace
+
+StackPool::~StackPool() {
+  for (const Slab& slab : slabs_) ::munmap(slab.base, slab.count * kSlot);
+}
+
+void StackPool::reserve(size_t count) {
+  if (count <= count_) return;
+  const size_t more = count - count_;
+  void* base = ::mmap(nullptr, more * kSlot, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (base == MAP_FAILED)
+    fail(ErrorKind::kFailed, "cannot map {} stacks for emulated CUDA threads", more);
+  auto* bytes = static_cast<uint8_t*>(base);
+  for (size_t i = 0; i < more; ++i) ::mprotect(bytes + i * kSlot, kGuardBytes, PROT_NONE);
+  slabs_.push_back({bytes, more, count_});
+  count_ = count;
+}
+
+uint8_t* StackPool::bottom(size_t i) const {
+  for (const Slab& slab : slabs_) {
+    if (i < slab.first + slab.count) return slab.base + (i - slab.first) * kSlot + kGuardBytes;
+  }
+  std::abort();  // more fibers than reserved
+}
+
+void make_context(Context& context, const StackPool& stacks, size_t i, void (*entry)(transfer_t)) {
+  uint8_t* bottom = stacks.bottom(i);
+  uint8_t* top = stacks.top(i);
+#ifdef PLUQ_ASAN
+  __asan_unpoison_memory_region(bottom, StackPool::kStackBytes);
+#endif
+  context.stack_bottom = bottom;
+  context.stack_bytes = static_cast<size_t>(top - bottom);
+  context.fake_stack = nullptr;
+  context.handle = boost::context::detail::make_fcontext(top, context.stack_bytes, entry);
+}
+
+void switch_context(Context& from, Context& to) {
+  to.came_from = &from;
+#ifdef PLUQ_ASAN
+  __sanitizer_start_switch_fiber(&from.fake_stack, to.stack_bottom, to.stack_bytes);
+#endif
+  arrive(boost::context::detail::jump_fcontext(to.handle, &to));
+}
+
+void entered(transfer_t transfer) { arrive(transfer); }
+
+void leave_context(Context& from, Context& to) {
+  to.came_from = &from;
+#ifdef PLUQ_ASAN
+  __sanitizer_start_switch_fiber(nullptr, to.stack_bottom, to.stack_bytes);
+#endif
+  boost::context::detail::jump_fcontext(to.handle, &to);
+  std::abort();  // nobody comes back
+}
+
+}  // namespace pluq::cuda_emulator

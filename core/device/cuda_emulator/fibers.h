@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// Stacks and switches of fibers (Boost.Context's fcontext), told to AddressSanitizer.
+#pragma once
+
+#include <boost/context/detail/fcontext.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace pluq::cuda_emulator {
+
+using boost::context::detail::fcontext_t;
+using boost::context::detail::transfer_t;
+
+// Stacks of one OS thread, with a guard page below each; kept for the next launch.
+class StackPool {
+ public:
+  static constexpr size_t kStackBytes = 128 * 1024;
+
+  ~StackPool();
+  // At least `count` stacks.
+  void reserve(size_t count);
+  // Highest address of stack i (staggered: equal tops would share cache sets) and its lowest.
+  uint8_t* top(size_t i) const { return bottom(i) + kStackBytes - (i % 32) * 192; }
+  uint8_t* bottom(size_t i) const;
+
+ private:
+  struct Slab {
+    uint8_t* base;
+    size_t count;
+    size_t first;
+  };
+  std::vector<Slab> slabs_;
+  size_t count_ = 0;
+};
+
+// A context that control can be given to. One per fiber, one for whoever started them.
+struct Context {
+  fcontext_t handle = nullptr;
+  const void* stack_bottom = nullptr;  // of a fiber; of the starter: learned at the first switch
+  size_t stack_bytes = 0;
+  void* fake_stack = nullptr;    // AddressSanitizer's
+  Context* came_from = nullptr;  // who switched here last
+};
+
+// Makes `context` start in `entry` on this stack.
+void make_context(Context& context, const StackPool& stacks, size_t i, void (*entry)(transfer_t));
+// Leaves `from`, runs `to`, and returns when somebody switches back to `from`.
+void switch_context(Context& from, Context& to);
+// First thing that a fiber's entry does.
+void entered(transfer_t transfer);
+// Leaves for good: the stack of `from` may be reused.
+[[noreturn]] void leave_context(Context& from, Context& to);
+
+}  // namespace pluq::cuda_emulator

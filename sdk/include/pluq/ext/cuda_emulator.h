@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Host extension "pluq.cuda_emulator/1" (draft): runs a CUDA kernel on the CPU with a fiber per
+ * CUDA thread. The twins in pluq/cuda/ are compiled into the plugin and call back through this
+ * table; the scheduler, the shadow of shared memory and the registry of device memory are the
+ * host's. Plain C11. */
+#ifndef PLUQ_EXT_CUDA_EMULATOR_H
+#define PLUQ_EXT_CUDA_EMULATOR_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define PLUQ_CUDA_EMULATOR "pluq.cuda_emulator/1"
+
+/* Detectors, a bit each. Divergent collectives, deadlock and the bounds of declared counts are
+ * always checked. */
+#define PLUQ_EMU_CHECK_RACES 1u  /* two accesses to shared memory without a barrier between them */
+#define PLUQ_EMU_CHECK_INIT 2u   /* a read of shared memory that nobody wrote */
+#define PLUQ_EMU_CHECK_ASYNC 4u  /* an access to shared memory that a copy in flight will write */
+#define PLUQ_EMU_CHECK_GLOBAL 8u /* global accesses against the registered allocations */
+#define PLUQ_EMU_CHECK_ALL 15u
+
+#define PLUQ_EMU_READ 1u
+#define PLUQ_EMU_WRITE 2u
+#define PLUQ_EMU_ATOMIC \
+  4u /* with WRITE: a read and a write that do not race with other atomic ones */
+
+#define PLUQ_EMU_OK 0
+#define PLUQ_EMU_INVALID \
+  1 /* the launch itself is wrong: sizes, shared memory, a pointer that is no device memory */
+#define PLUQ_EMU_FAULT 2 /* a detector stopped the kernel */
+
+typedef struct pluq_cuda_emulator pluq_cuda_emulator;
+
+/* The block being run, one per OS thread that runs blocks. The host writes it; `thread` and
+ * `thread_idx` are those of the CUDA thread that runs now. */
+typedef struct pluq_emu_block {
+  uint32_t struct_size;
+  uint32_t checks; /* PLUQ_EMU_CHECK_* */
+  const pluq_cuda_emulator *api;
+  void *stream;
+  uint32_t sm; /* 80, 89, 90 */
+  uint32_t n_threads;
+  uint32_t grid_dim[3];
+  uint32_t block_dim[3];
+  uint32_t block_idx[3];
+  uint32_t thread_idx[3];
+  uint32_t thread; /* linear, x fastest */
+  uint32_t dynamic_bytes;
+  unsigned char *shared; /* 1024-byte aligned; dynamic shared memory is at its beginning */
+  uint32_t shared_bytes; /* all of it */
+  uint32_t reserved;
+} pluq_emu_block;
+
+typedef struct pluq_emu_launch {
+  uint32_t struct_size;
+  uint32_t shared_bytes; /* dynamic shared memory */
+  const char *name;      /* of the kernel, for messages */
+  uint32_t grid_dim[3];
+  uint32_t block_dim[3];
+  void (*entry)(pluq_emu_block *block, void *args); /* called once by every CUDA thread */
+  void *args;
+} pluq_emu_launch;
+
+/* Called once when all lanes of a collective are there. operands[i] is that of thread first_thread
+ * + i, or NULL when it does not take part. */
+typedef void (*pluq_emu_run)(pluq_emu_block *block, uint32_t first_thread, void *const *operands,
+                             void *user);
+
+/* All functions that take a block are called from within a kernel. `file` has static lifetime.
+ * Those that find an error do not return. */
+struct pluq_cuda_emulator {
+  uint32_t struct_size;
+  uint32_t reserved;
+  /* [any] Runs all blocks in ascending order, x fastest, and returns. stream: pluq_exec.stream of
+   * an emulated device. Returns PLUQ_EMU_*; a message of one sentence is written, cut to fit, when
+   * it is not OK. */
+  int32_t (*launch)(void *stream, const pluq_emu_launch *launch, char *message,
+                    size_t message_bytes);
+  /* [any] The device allocation that holds address p: 1, or 0 when there is none. */
+  int32_t (*find_range)(void *stream, const void *p, const void **begin, uint64_t *bytes);
+  /* Stops the kernel with this text; the host adds kernel, block, thread and place. */
+  void (*fail)(pluq_emu_block *block, const char *text, const char *file, uint32_t line);
+  /* Offset of a statically declared shared array; the same for all threads that give the same key.
+   */
+  uint32_t (*static_shared)(pluq_emu_block *block, const void *key, uint32_t bytes, uint32_t align,
+                            const char *file, uint32_t line);
+  /* Records and checks an access of a thread to shared memory. Bounds are checked by the caller. */
+  void (*shared_access)(pluq_emu_block *block, uint32_t thread, uint32_t offset, uint32_t bytes,
+                        uint32_t kind, const char *file, uint32_t line);
+  /* Waits until all threads of the aligned group of `group` threads (32, or 128 for warpgroup
+   * operations) that `mask` names (bit i: lane i; ignored when group > 32) call it with the same
+   * `what` from the same place; the last one calls run. Orders no memory. */
+  void (*collective)(pluq_emu_block *block, const char *what, uint32_t group, uint32_t mask,
+                     void *operand, pluq_emu_run run, void *user, const char *file, uint32_t line);
+  /* __syncwarp: a collective that also orders the warp's accesses. */
+  void (*sync_warp)(pluq_emu_block *block, uint32_t mask, const char *file, uint32_t line);
+  /* bar.sync (arrive 0) and bar.arrive (arrive 1). id 0..15; count of threads, 0: all of the block.
+   */
+  void (*barrier)(pluq_emu_block *block, uint32_t id, uint32_t count, uint32_t arrive,
+                  const char *file, uint32_t line);
+  /* cp.async: dst_bytes at offset dst, of which src_bytes come from src and the rest is zero. */
+  void (*async_copy)(pluq_emu_block *block, uint32_t dst, const void *src, uint32_t dst_bytes,
+                     uint32_t src_bytes, const char *file, uint32_t line);
+  void (*async_commit)(pluq_emu_block *block);
+  /* Waits until at most `pending` of this thread's groups are in flight; 0 also for copies not yet
+   * committed when `all` is 1 (cp.async.wait_all). */
+  void (*async_wait)(pluq_emu_block *block, uint32_t pending, uint32_t all, const char *file,
+                     uint32_t line);
+  /* The thread polls memory that another thread will change: lets others run. When every thread
+   * that could run is polling, the kernel waits for a higher block, or for ever, and is stopped. */
+  void (*pause)(pluq_emu_block *block, const char *file, uint32_t line);
+};
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* PLUQ_EXT_CUDA_EMULATOR_H */
