@@ -37,7 +37,11 @@ void add_common_flags(CLI::App& verb, CommonFlags& flags) {
                    "Most tokens of a sequence (default: the model's, at most 4096)")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 30))
       ->type_name("N");
-  group->add_option("--kv-cache", flags.kv_cache, "Type of the KV cache: f16 (default), bf16, f32")
+  group
+      ->add_option(
+          "--kv-cache", flags.kv_cache,
+          "Type of the KV cache: f32, f16, bf16, or fp8_e4m3, fp8_e5m2, int8 with scales per "
+          ":tensor, :head or :token")
       ->type_name("DTYPE");
   group
       ->add_option("--threads", flags.threads,

@@ -30,6 +30,13 @@ std::string source_of(bool flag, const char* flag_name, bool yaml, const std::st
   return flag ? flag_name : yaml ? yaml_path : otherwise;
 }
 
+// The flag or file that asks for the KV cache, and why it is as it is.
+std::string kv_source(const KvChoice& kv, const CommonFlags& flags, const RunConfig& merged) {
+  if (merged.kv_dtype.empty()) return kv.reason;
+  const std::string asked = flags.kv_cache.empty() ? flags.config : "--kv-cache";
+  return asked + (kv.reason.empty() ? "" : "; " + kv.reason);
+}
+
 std::string joined(const std::vector<std::string>& parts) {
   return parts.empty() ? "none" : fmt::format("{}", fmt::join(parts, ", "));
 }
@@ -41,7 +48,7 @@ std::vector<Setting> settings(const CommonFlags& flags, const RunConfig& merged,
   const auto from = [&](bool flag, const char* name, bool in_yaml) {
     return source_of(flag, name, in_yaml, flags.config, "default");
   };
-  const KvChoice kv = choose_kv(merged, found.layers);
+  const KvChoice kv = choose_kv(merged, found.layers, found.kv, found.config.num_key_value_heads);
   std::vector<Setting> out{
       {"device", merged.device,
        from(!flags.device.empty(), "--device", yaml.device != defaults.device)},
@@ -54,8 +61,7 @@ std::vector<Setting> settings(const CommonFlags& flags, const RunConfig& merged,
                           : "default: all usable CPUs"},
       {"context", merged.context > 0 ? std::to_string(merged.context) : "the model's, at most 4096",
        from(flags.context > 0, "--context", yaml.context > 0)},
-      {"kv_cache", kv.dtype,
-       kv.reason.empty() ? from(!flags.kv_cache.empty(), "--kv-cache", true) : kv.reason},
+      {"kv_cache", kv.text, kv_source(kv, flags, merged)},
       {"plugins.paths", joined(plugins.searched()), "searched, in this order"},
       {"plugins.allow", merged.plugin_allow.empty() ? "any" : merged.plugin_allow,
        merged.plugin_allow.empty() ? "default" : flags.config}};

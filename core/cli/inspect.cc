@@ -19,7 +19,7 @@ double bits_per_weight(const Inspection& i) {
                           : 0;
 }
 
-boost::json::object to_json(const Inspection& i) {
+boost::json::object to_json(const Inspection& i, const KvChoice& kv) {
   boost::json::array layers, unused;
   for (const LayerReport& l : i.layers) {
     layers.push_back(boost::json::object{{"name", l.name},
@@ -40,11 +40,12 @@ boost::json::object to_json(const Inspection& i) {
           {"parameters", i.parameters},
           {"bits_per_weight", bits_per_weight(i)},
           {"bytes", i.bytes},
+          {"kv_cache", boost::json::object{{"type", kv.text}, {"reason", kv.reason}}},
           {"layers", std::move(layers)},
           {"tensors_unused", std::move(unused)}};
 }
 
-void print(const Inspection& i) {
+void print(const Inspection& i, const KvChoice& kv) {
   fmt::print("{}: {} parameters, {:.1f} MiB, {:.2f} bits per weight\n", i.config.architecture(),
              i.parameters, static_cast<double>(i.bytes) / (1 << 20), bits_per_weight(i));
   size_t width = 4;
@@ -56,6 +57,7 @@ void print(const Inspection& i) {
                l.out_features, l.bits_per_weight, l.format, l.scheme, l.kernel,
                l.provisional ? " (provisional)" : "", l.reason.empty() ? "" : ", " + l.reason);
   }
+  fmt::print("KV cache: {}{}\n", kv.text, kv.reason.empty() ? "" : " (" + kv.reason + ")");
   for (const std::string& t : i.tensors_unused) fmt::print("not used: {}\n", t);
 }
 
@@ -63,11 +65,13 @@ void inspect(const std::string& model, const CommonFlags& common) {
   const RunConfig config = merge_config(common, model);
   const auto plugins = open_plugins(config);
   const Inspection found = inspect_model(*plugins, load_options(config, true));
+  const KvChoice kv = choose_kv(config, found.layers, found.kv, found.config.num_key_value_heads);
+  for (const std::string& warning : kv.warnings) log_line(LogLevel::kWarning, warning);
   for (const std::string& warning : found.warnings) log_line(LogLevel::kWarning, warning);
   if (common.json) {
-    print_json(to_json(found));
+    print_json(to_json(found, kv));
   } else {
-    print(found);
+    print(found, kv);
   }
 }
 

@@ -50,10 +50,7 @@ RunConfig merge_config(const CommonFlags& flags, const std::string& model) {
   if (!flags.activations.empty()) config.activations = flags.activations;
   if (flags.context > 0) config.context = flags.context;
   if (flags.threads > 0) config.threads = flags.threads;
-  if (!flags.kv_cache.empty()) {
-    parse_kv_dtype(flags.kv_cache, "--kv-cache");
-    config.kv_dtype = flags.kv_cache;
-  }
+  if (!flags.kv_cache.empty()) parse_kv_cache(flags.kv_cache, "--kv-cache", &config);
   std::vector<std::string> paths;
   for (const std::string& path : flags.plugins)
     paths.push_back(fs::absolute(path).lexically_normal().string());
@@ -86,6 +83,7 @@ LoadOptions load_options(const RunConfig& config, bool quiet) {
   o.activations =
       config.activations == "float" ? PLUQ_ACTIVATIONS_FLOAT : PLUQ_ACTIVATIONS_CHECKPOINT;
   o.context = config.context;
+  if (!config.kv_dtype.empty()) o.kv_dtype = parse_kv_dtype(config.kv_dtype, "--kv-cache");
   for (const FormatSetting& f : config.formats)
     o.formats.push_back({f.name, f.type, f.options, f.where});
   for (const LayerSetting& l : config.layers) o.rules.push_back({l.pattern, l.format, l.where});
@@ -101,6 +99,13 @@ namespace {
 
 void load(OpenModel* open, const LoadOptions& options) {
   open->loaded = load_model(*open->plugins, open->pool, options);
+  const Model& model = *open->loaded.model;
+  open->kv =
+      choose_kv(open->config, model.layers(), open->loaded.kv, model.config().num_key_value_heads);
+  for (const std::string& warning : open->kv.warnings) log_line(LogLevel::kWarning, warning);
+  log_line(LogLevel::kInfo,
+           fmt::format("KV cache: {}{}", open->kv.text,
+                       open->kv.reason.empty() ? "" : " (" + open->kv.reason + ")"));
   for (const std::string& warning : open->loaded.warnings) log_line(LogLevel::kWarning, warning);
   if (!open->loaded.tensors_unused.empty()) {
     log_line(LogLevel::kWarning,
@@ -138,22 +143,12 @@ OpenModel open_beside(const OpenModel& first, const std::string& model, bool qui
   return open;
 }
 
-// f32 in exact mode, f16 in fast mode; but where the checkpoint rounds activations, noise of f16 in
-// K and V flips roundings and grows (ct-w8a8-static: KL 5.8e-4 to its reference, against 6e-5 with
-// f32), so it stays f32 there.
-KvChoice choose_kv(const RunConfig& config, const std::vector<LayerReport>& layers) {
-  if (!config.kv_dtype.empty()) return {config.kv_dtype, ""};
-  if (std::any_of(layers.begin(), layers.end(),
-                  [](const LayerReport& l) { return l.rounds_activations; })) {
-    return {"f32", "default where the checkpoint rounds activations"};
-  }
-  return {config.compute == "exact" ? "f32" : "f16", "default of compute " + config.compute};
-}
-
 SessionOptions OpenModel::session_options() const {
   SessionOptions o;
   o.context = config.context;
-  o.kv_dtype = parse_kv_dtype(choose_kv(config, loaded.model->layers()).dtype, "--kv-cache");
+  o.kv_dtype = kv.dtype;
+  o.k_scale = kv.k_scale;
+  o.v_scale = kv.v_scale;
   return o;
 }
 

@@ -7,6 +7,7 @@
 
 #include "cli/common.h"
 #include "config/run_config.h"
+#include "engine/kv_choice.h"
 #include "engine/session.h"
 #include "model/loader.h"
 #include "plugin/plugin_host.h"
@@ -41,6 +42,7 @@ struct OpenModel {
   std::shared_ptr<PluginHost> plugins;
   std::shared_ptr<ThreadPool> pool;
   LoadedModel loaded;
+  KvChoice kv;
   std::shared_ptr<const Tokenizer> tokenizer;
 
   SessionOptions session_options() const;
@@ -51,12 +53,6 @@ OpenModel open_model(const CommonFlags& flags, const std::string& model,
 // Another model on the same plugins and threads, with the same settings; rules of the YAML file for
 // formats and layers belong to the first model and are left out.
 OpenModel open_beside(const OpenModel& first, const std::string& model, bool quiet);
-
-// The KV cache's type for a model of these layers, and why when no flag and no file asks for one.
-struct KvChoice {
-  std::string dtype, reason;
-};
-KvChoice choose_kv(const RunConfig& config, const std::vector<LayerReport>& layers);
 
 // The options a loader needs, from the merged configuration.
 LoadOptions load_options(const RunConfig& config, bool quiet);

@@ -93,18 +93,71 @@ void read_generation(const YamlNode& node, GenerationSettings* out) {
   }
 }
 
+struct KvType {
+  const char* name;
+  uint32_t dtype;
+};
+constexpr KvType kKvTypes[] = {{"f32", PLUQ_DTYPE_F32},          {"f16", PLUQ_DTYPE_F16},
+                               {"bf16", PLUQ_DTYPE_BF16},        {"fp8_e4m3", PLUQ_DTYPE_F8_E4M3},
+                               {"fp8_e5m2", PLUQ_DTYPE_F8_E5M2}, {"int8", PLUQ_DTYPE_I8}};
+
+void set_kv_scale(const std::string& scale, uint32_t dtype, const std::string& where,
+                  RunConfig* out) {
+  if (scale != "tensor" && scale != "head" && scale != "token") {
+    fail_usage("{}: '{}' is not a kind of KV scale; accepted are tensor, head, token", where,
+               printable(scale));
+  }
+  if (!is_kv_quantized(dtype)) {
+    fail_usage("{}: a KV cache of {} has no scales; fp8_e4m3, fp8_e5m2 and int8 have", where,
+               kv_dtype_name(dtype));
+  }
+  out->kv_scale = scale;
+}
+
+// kv_cache: {dtype, scale}
+void read_kv_cache(const YamlNode& node, RunConfig* out) {
+  node.check_keys("kv_cache", {"dtype", "scale"});
+  const YamlNode *dtype = node.find("dtype"), *scale = node.find("scale");
+  if (dtype == nullptr) {
+    if (scale != nullptr) fail_usage("{}: kv_cache.scale needs kv_cache.dtype", scale->where);
+    return;
+  }
+  out->kv_dtype = dtype->text("kv_cache.dtype");
+  const uint32_t id = parse_kv_dtype(out->kv_dtype, dtype->where + ": kv_cache.dtype");
+  if (scale != nullptr) {
+    set_kv_scale(scale->text("kv_cache.scale"), id, scale->where + ": kv_cache.scale", out);
+  }
+}
+
 }  // namespace
 
-uint32_t parse_kv_dtype(const std::string& name, const std::string& where) {
-  if (name == "f16") return PLUQ_DTYPE_F16;
-  if (name == "bf16") return PLUQ_DTYPE_BF16;
-  if (name == "f32") return PLUQ_DTYPE_F32;
-  for (const char* later : {"fp8_e4m3", "fp8_e5m2", "int8"}) {
-    if (name.rfind(later, 0) == 0)
-      fail_usage("{}: '{}' is not built yet; accepted are f32, f16, bf16", where, name);
+bool is_kv_quantized(uint32_t dtype) {
+  return dtype == PLUQ_DTYPE_F8_E4M3 || dtype == PLUQ_DTYPE_F8_E5M2 || dtype == PLUQ_DTYPE_I8;
+}
+
+std::string kv_dtype_name(uint32_t dtype) {
+  for (const KvType& type : kKvTypes) {
+    if (type.dtype == dtype) return type.name;
   }
-  fail_usage("{}: '{}' is not a KV cache type; accepted are f32, f16, bf16", where,
-             printable(name));
+  return {};
+}
+
+uint32_t parse_kv_dtype(const std::string& name, const std::string& where) {
+  std::string accepted;
+  for (const KvType& type : kKvTypes) {
+    if (name == type.name) return type.dtype;
+    accepted += (accepted.empty() ? "" : ", ") + std::string(type.name);
+  }
+  fail_usage("{}: '{}' is not a KV cache type; accepted are {}", where, printable(name), accepted);
+}
+
+void parse_kv_cache(const std::string& text, const std::string& where, RunConfig* out) {
+  const size_t colon = text.find(':');
+  const std::string name = text.substr(0, colon);
+  const uint32_t dtype = parse_kv_dtype(name, where);
+  out->kv_dtype = name;
+  out->kv_scale.clear();
+  if (colon != std::string::npos) set_kv_scale(text.substr(colon + 1), dtype, where, out);
 }
 
 RunConfig parse_run_config(const std::string& text, const std::string& path) {
@@ -126,17 +179,7 @@ RunConfig parse_run_config(const std::string& text, const std::string& path) {
     if (key == "formats") read_formats(node, &out);
     if (key == "layers") read_layers(node, &out);
     if (key == "generation") read_generation(node, &out.generation);
-    if (key == "kv_cache") {
-      node.check_keys("kv_cache", {"dtype", "scale"});
-      if (const YamlNode* scale = node.find("scale")) {
-        fail_usage("{}: kv_cache.scale belongs to quantized KV caches, which are not built yet",
-                   scale->where);
-      }
-      if (const YamlNode* dtype = node.find("dtype")) {
-        out.kv_dtype = dtype->text("kv_cache.dtype");
-        parse_kv_dtype(out.kv_dtype, dtype->where + ": kv_cache.dtype");
-      }
-    }
+    if (key == "kv_cache") read_kv_cache(node, &out);
   }
   return out;
 }

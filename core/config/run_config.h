@@ -40,9 +40,10 @@ struct RunConfig {
   std::string activations = "checkpoint";  // checkpoint, float
   int64_t context = 0;                     // 0: the model's own, at most 4096
   int threads = 0;                         // 0: all usable CPUs
-  std::string kv_dtype;                    // "": by compute; f32, f16, bf16
-  std::vector<std::string> plugin_paths;   // absolute
-  std::string plugin_allow;                // absolute, or empty
+  std::string kv_dtype;  // "": by checkpoint and compute; f32, f16, bf16, fp8_e4m3, fp8_e5m2, int8
+  std::string kv_scale;  // of 8-bit types: "": the checkpoint's, else computed; tensor, head, token
+  std::vector<std::string> plugin_paths;  // absolute
+  std::string plugin_allow;               // absolute, or empty
   std::map<std::string, std::string> plugin_prefer;
   std::vector<FormatSetting> formats;
   std::vector<LayerSetting> layers;
@@ -53,6 +54,13 @@ struct RunConfig {
 // with line and column.
 RunConfig read_run_config(const std::string& path);
 RunConfig parse_run_config(const std::string& text, const std::string& path);
+
+// Sets kv_dtype and kv_scale from "DTYPE[:tensor|head|token]". Throws Error(kUsage) that names the
+// accepted ones; `where` names the setting.
+void parse_kv_cache(const std::string& text, const std::string& where, RunConfig* out);
+bool is_kv_quantized(uint32_t dtype);
+// "fp8_e4m3"; empty for what is no KV type.
+std::string kv_dtype_name(uint32_t dtype);
 
 // The KV cache's dtype id for a name ("f16"), or Error(kUsage) that names the accepted ones;
 // `where` names the setting.

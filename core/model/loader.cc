@@ -107,10 +107,6 @@ class ModelLoader {
     out.generation =
         parse_generation_config(read_optional_json(options_.path, "generation_config.json"),
                                 opened.config, options_.path + "/generation_config.json");
-    // Repacked weights take about what the file takes; the file itself stays mapped and can be
-    // dropped by the kernel.
-    require_memory(opened.checkpoint->total_bytes(),
-                   fmt::format("{}: loading the model", options_.path));
     std::shared_ptr<Model> model(new Model());
     model->config_ = opened.config;
     model->pool_ = pool_;
@@ -131,7 +127,10 @@ class ModelLoader {
         break;
     }
     model->resolver_ = make_resolver(host_, opened, options_, pool_->size(), false);
-    load_layers(*model, *opened.checkpoint);
+    const ModelPlan plan = make_plan(opened.config, *opened.checkpoint);
+    out.kv = read_kv_scheme(*model->resolver_, *opened.checkpoint, plan, opened.config);
+    check_memory(*model, *opened.checkpoint, out.kv);
+    load_layers(*model, *opened.checkpoint, plan);
     make_rotations(*model);
     make_scratch(*model);
     out.tensors_unused = unused(*opened.checkpoint, *model->resolver_, opened.config);
@@ -152,8 +151,25 @@ class ModelLoader {
     return out;
   }
 
-  void load_layers(Model& model, const Checkpoint& checkpoint) {
-    const ModelPlan plan = make_plan(model.config_, checkpoint);
+  // Repacked weights take about what the file takes; the file itself stays mapped and can be
+  // dropped by the kernel. The KV cache is what will be chosen at least: kinds of rounding that ask
+  // for f32 are known only after the layers.
+  void check_memory(const Model& model, const Checkpoint& checkpoint, const KvScheme& kv) const {
+    uint32_t dtype = options_.kv_dtype;
+    if (dtype == 0 && options_.activations == PLUQ_ACTIVATIONS_CHECKPOINT && kv.in_force) {
+      dtype = kv.dtype;
+    } else if (dtype == 0) {
+      dtype = options_.compute == PLUQ_COMPUTE_EXACT ? PLUQ_DTYPE_F32 : PLUQ_DTYPE_F16;
+    }
+    const auto element = static_cast<int64_t>(dtype_by_id(dtype).block_bytes);
+    const int64_t token = kv_token_bytes(model.config_, element, element == 1 && !kv.has_scales());
+    const int64_t cache = checked_mul(token, model.max_context_, "the KV cache");
+    require_memory(checkpoint.total_bytes() + static_cast<uint64_t>(cache),
+                   fmt::format("{}: loading the model, with a KV cache of {} tokens in {} MiB",
+                               options_.path, model.max_context_, cache >> 20));
+  }
+
+  void load_layers(Model& model, const Checkpoint& checkpoint, const ModelPlan& plan) {
     Progress progress("loading", static_cast<int64_t>(plan.linears().size()), options_.quiet);
     const auto linear = [&](const LayerRequest& request) {
       Linear out = load_one(model, checkpoint, request);
@@ -298,6 +314,7 @@ Inspection inspect_model(const PluginHost& host, const LoadOptions& options) {
     }
     if (request.alias.empty()) out.parameters += request.in_features * request.out_features;
   }
+  out.kv = read_kv_scheme(*resolver, *opened.checkpoint, plan, opened.config);
   for (const NormPlan& norm : plan.norms()) {
     resolver->mark_used(norm.name);
     out.parameters += norm.size;

@@ -9,6 +9,7 @@
 #include "checkpoint/hf.h"
 #include "config/model_config.h"
 #include "device/thread_pool.h"
+#include "model/kv_scheme.h"
 #include "model/model.h"
 #include "plugin/layer_resolver.h"
 
@@ -22,13 +23,15 @@ struct LoadOptions {
   int64_t max_batch_tokens = 256;  // rows of one forward pass
   std::vector<FormatInstance> formats;
   std::vector<LayerRule> rules;
-  bool quiet = true;  // no progress
+  uint32_t kv_dtype = 0;  // of the KV cache that the user asks for; 0: none, for the memory check
+  bool quiet = true;      // no progress
 };
 
 struct LoadedModel {
   std::shared_ptr<Model> model;
   std::shared_ptr<const Checkpoint> checkpoint;
   GenerationConfig generation;
+  KvScheme kv;
   std::vector<std::string> tensors_unused;
   std::vector<std::string> warnings;
 };
@@ -41,6 +44,7 @@ LoadedModel load_model(const PluginHost& host, std::shared_ptr<ThreadPool> pool,
 struct Inspection {
   ModelConfig config;
   std::vector<LayerReport> layers;
+  KvScheme kv;
   std::vector<std::string> tensors_unused;
   std::vector<std::string> warnings;
   int64_t parameters = 0;

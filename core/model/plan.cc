@@ -101,7 +101,8 @@ class Planner {
     plan.attention_out = norm(names.attention_out);
     plan.mlp_in = norm(names.mlp_in);
     plan.mlp_out = norm(names.mlp_out);
-    attention(p + "self_attn.", &plan);
+    plan.attention = p + "self_attn";
+    attention(plan.attention + ".", &plan);
     if (!c_.layers[static_cast<size_t>(index)].experts) {
       plan.mlp = mlp(p + "mlp", "gate_proj", "up_proj", "down_proj", c_.intermediate_size);
       return plan;

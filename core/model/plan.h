@@ -26,6 +26,7 @@ struct MlpPlan {
 };
 
 struct DecoderLayerPlan {
+  std::string attention;  // the block's checkpoint name, the prefix of q, k, v and of KV scales
   NormPlan attention_in, attention_out, mlp_in, mlp_out, q_norm, k_norm;
   LayerRequest q, k, v,
       o;                // q is q, k and v when the file has them fused; then k and v have no name

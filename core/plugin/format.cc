@@ -229,6 +229,49 @@ MethodChoice FormatConfig::get_quant_method(const pluq_layer_desc& layer,
   return out;
 }
 
+KvDescription FormatConfig::kv_cache(const pluq_kv_request& request) const {
+  const pluq_config_api* api = config_.api;
+  const auto* kv =
+      api != nullptr && PLUQ_HAS(api, get_extension) && api->get_extension != nullptr
+          ? static_cast<const pluq_kv_cache*>(api->get_extension(config_.self, PLUQ_KV_CACHE))
+          : nullptr;
+  KvDescription out;
+  if (kv == nullptr || !PLUQ_HAS(kv, describe) || kv->describe == nullptr) return out;
+  static constexpr size_t kText = 512;
+  char k[kText] = {}, v[kText] = {}, unneeded[kText] = {}, reason[kText] = {};
+  pluq_kv_answer answer{};
+  answer.struct_size = sizeof answer;
+  answer.k_scale = {k, sizeof k, 0};
+  answer.v_scale = {v, sizeof v, 0};
+  answer.unneeded = {unneeded, sizeof unneeded, 0};
+  answer.reason = {reason, sizeof reason, 0};
+  const std::string who = fmt::format("format '{}', {}", format_, copy(request.attention));
+  call_plugin(who + ": kv_cache", [&] { return kv->describe(config_.self, &request, &answer); });
+  const auto text = [](const char* data, const pluq_text& t) {
+    return printable(std::string_view(data, std::min(t.size, kText)), kText);
+  };
+  out.verdict = answer.verdict;
+  out.reason = text(reason, answer.reason);
+  if (answer.verdict != PLUQ_VERDICT_USE) return out;
+  out.dtype = answer.dtype;
+  out.in_force = answer.in_force != 0;
+  out.dynamic = answer.dynamic != 0;
+  out.k_scale = text(k, answer.k_scale);
+  out.v_scale = text(v, answer.v_scale);
+  const std::string names = text(unneeded, answer.unneeded);
+  for (size_t at = 0; at < names.size();) {
+    const size_t comma = std::min(names.find(',', at), names.size());
+    out.unneeded.push_back(names.substr(at, comma - at));
+    at = comma + 1;
+  }
+  if (out.dtype != PLUQ_DTYPE_F8_E4M3 && out.dtype != PLUQ_DTYPE_F8_E5M2 &&
+      out.dtype != PLUQ_DTYPE_I8) {
+    fail_plugin("{}: kv_cache gives element type {}; F8_E4M3, F8_E5M2 and I8 are KV types", who,
+                out.dtype);
+  }
+  return out;
+}
+
 // ------------------------------------------------------------------ QuantizeJob
 
 QuantizeJob::~QuantizeJob() { api_->end(job_); }

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "pluq/abi.h"
+#include "pluq/ext/kv_cache.h"
 
 namespace pluq {
 
@@ -87,6 +88,17 @@ struct MethodChoice {
   Method method;
 };
 
+// What a config says of the KV cache of one attention block.
+struct KvDescription {
+  uint32_t verdict = PLUQ_VERDICT_NOT_MINE;  // or USE, UNSUPPORTED
+  uint32_t dtype = 0;                        // PLUQ_DTYPE_F8_E4M3, F8_E5M2 or I8
+  bool in_force = false, dynamic = false;
+  std::string k_scale, v_scale;  // suffixes of tensors, or empty
+  std::vector<std::string> unneeded;
+  std::string reason;
+  bool operator==(const KvDescription&) const = default;
+};
+
 class FormatConfig {
  public:
   FormatConfig() = default;
@@ -96,6 +108,9 @@ class FormatConfig {
   FormatConfig& operator=(FormatConfig&& other) noexcept;
   const std::string& format() const { return format_; }
   MethodChoice get_quant_method(const pluq_layer_desc& layer, const pluq_device& device) const;
+  // By the extension pluq.kv_cache/1; a format without it says nothing. Throws Error(kPlugin) on an
+  // answer outside the contract.
+  KvDescription kv_cache(const pluq_kv_request& request) const;
 
  private:
   pluq_config config_{};

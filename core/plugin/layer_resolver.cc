@@ -295,6 +295,52 @@ ResolvedLayer LayerResolver::resolve_quantized(const LayerRequest& request,
   return out;
 }
 
+namespace {
+
+std::string text(const KvDescription& d) {
+  if (d.verdict == PLUQ_VERDICT_UNSUPPORTED) return "not built: " + d.reason;
+  return fmt::format("{}{}, scales {}", dtype_name(d.dtype), d.in_force ? "" : " if chosen",
+                     d.dynamic                                ? "computed"
+                     : d.k_scale.empty() && d.v_scale.empty() ? "missing"
+                                                              : d.k_scale + " and " + d.v_scale);
+}
+
+}  // namespace
+
+KvDescription LayerResolver::kv_cache(const std::string& attention, int64_t kv_heads,
+                                      int64_t head_dim, std::string* format) const {
+  std::vector<pluq_tensor> tensors;
+  const std::string prefix = attention + ".";
+  for (const TensorView* view : checkpoint_->with_prefix(prefix)) {
+    if (view->shape.size() > PLUQ_MAX_RANK) continue;
+    tensors.push_back(make_tensor(*view, std::string_view(view->name).substr(prefix.size()),
+                                  !options_.headers_only));
+  }
+  pluq_kv_request request{};
+  request.struct_size = sizeof request;
+  request.attention = str_of(attention);
+  request.kv_heads = kv_heads;
+  request.head_dim = head_dim;
+  request.tensors = tensors.data();
+  request.tensor_stride = sizeof(pluq_tensor);
+  request.tensor_count = tensors.size();
+  KvDescription out;
+  for (const Claimant& claimant : claimants_) {
+    if (!claimant.error.empty()) continue;
+    const KvDescription said = claimant.config.kv_cache(request);
+    if (said.verdict != PLUQ_VERDICT_USE && said.verdict != PLUQ_VERDICT_UNSUPPORTED) continue;
+    if (format->empty()) {
+      out = said;
+      *format = claimant.format->id();
+    } else if (said != out) {
+      fail_input("{}: formats '{}' and '{}' differ about the KV cache of {}: {}; {}",
+                 checkpoint_->path(), *format, claimant.format->id(), attention, text(out),
+                 text(said));
+    }
+  }
+  return out;
+}
+
 void LayerResolver::nobody(const LayerRequest& request, const std::vector<pluq_tensor>& tensors,
                            const std::vector<std::string>& answers) const {
   std::vector<std::string> all = answers;

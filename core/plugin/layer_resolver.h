@@ -85,6 +85,12 @@ class LayerResolver {
                                   const boost::json::value& quantization,
                                   std::vector<pluq_tensor> tensors, const std::string& decided_by);
 
+  // What the checkpoint's claimants say of the KV cache of an attention block, all its tensors
+  // given. Equal answers count once; throws Error(kInput) naming two formats whose answers differ.
+  // `format` is who said it, empty when nobody does.
+  KvDescription kv_cache(const std::string& attention, int64_t kv_heads, int64_t head_dim,
+                         std::string* format) const;
+
   // Names of checkpoint tensors that resolved layers use.
   const std::set<std::string>& used() const { return used_; }
   void mark_used(std::string_view tensor) { used_.emplace(tensor); }

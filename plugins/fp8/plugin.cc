@@ -14,7 +14,7 @@ using namespace pluq;
 // quant_method fp8 and fbgemm_fp8: one scheme for all layers.
 class Fp8Config final : public QuantizationConfig {
  public:
-  explicit Fp8Config(const Json& q) {
+  explicit Fp8Config(const Json& q) : kv_(kv::read_scheme(q)) {
     const std::string method = q.any_of({"quant_method", "method"}).string_or("fp8");
     const Json block = q.get("weight_block_size");
     if (!block.is_null()) {
@@ -58,6 +58,7 @@ class Fp8Config final : public QuantizationConfig {
     }
   }
 
+  KvAnswer kv_cache(const KvRequest& request) override { return kv::answer(kv_, request); }
   Choice get_quant_method(const LayerDesc& layer, const Device& device) override {
     if (layer.kind == "embedding" || !fp8::has_tensors(layer)) {
       return Choice::not_mine("there is no 8-bit float 'weight'; the layer holds " +
@@ -68,11 +69,12 @@ class Fp8Config final : public QuantizationConfig {
 
  private:
   fp8::Settings settings_;
+  kv::Scheme kv_;
 };
 
-class Fp8GroupsConfig final : public QuantizationConfig {
+class Fp8GroupsConfig final : public ct::GroupsConfig {
  public:
-  explicit Fp8GroupsConfig(const Json& q) : config_(q) {}
+  using ct::GroupsConfig::GroupsConfig;
 
   Choice get_quant_method(const LayerDesc& layer, const Device& device) override {
     if (layer.kind == "embedding" || !fp8::has_tensors(layer)) {
@@ -122,9 +124,6 @@ class Fp8GroupsConfig final : public QuantizationConfig {
     }
     return Choice::use(fp8::make_method(layer, device, s), 500);
   }
-
- private:
-  ct::Config config_;
 };
 
 class Fp8Format final : public Format {

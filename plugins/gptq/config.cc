@@ -160,9 +160,9 @@ class GptqConfig final : public QuantizationConfig {
   std::vector<Exception> exceptions_;
 };
 
-class PackedConfig final : public QuantizationConfig {
+class PackedConfig final : public ct::GroupsConfig {
  public:
-  explicit PackedConfig(const Json& q) : config_(q) {}
+  using ct::GroupsConfig::GroupsConfig;
 
   Choice get_quant_method(const LayerDesc& layer, const Device& device) override {
     if (layer.kind == "embedding") return Choice::not_mine("gptq does not quantize embeddings");
@@ -209,9 +209,6 @@ class PackedConfig final : public QuantizationConfig {
     }
     return Choice::use(make_packed(layer, device, s), 500);
   }
-
- private:
-  ct::Config config_;
 };
 
 }  // namespace

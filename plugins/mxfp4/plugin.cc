@@ -9,9 +9,9 @@ namespace {
 
 using namespace pluq;
 
-class Mxfp4Config final : public QuantizationConfig {
+class Mxfp4Config final : public ct::GroupsConfig {
  public:
-  explicit Mxfp4Config(const Json& q) : config_(q) {}
+  using ct::GroupsConfig::GroupsConfig;
 
   Choice get_quant_method(const LayerDesc& layer, const Device& device) override {
     if (layer.kind == "embedding" || !mxfp4::has_tensors(layer)) {
@@ -41,9 +41,6 @@ class Mxfp4Config final : public QuantizationConfig {
     }
     return Choice::use(mxfp4::make_method(layer, device), 500);
   }
-
- private:
-  ct::Config config_;
 };
 
 class Mxfp4Format final : public Format {

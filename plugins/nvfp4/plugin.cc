@@ -9,9 +9,9 @@ namespace {
 
 using namespace pluq;
 
-class Nvfp4Config final : public QuantizationConfig {
+class Nvfp4Config final : public ct::GroupsConfig {
  public:
-  explicit Nvfp4Config(const Json& q) : config_(q) {}
+  using ct::GroupsConfig::GroupsConfig;
 
   Choice get_quant_method(const LayerDesc& layer, const Device& device) override {
     if (layer.kind == "embedding" || !nvfp4::has_tensors(layer)) {
@@ -42,9 +42,6 @@ class Nvfp4Config final : public QuantizationConfig {
     }
     return Choice::use(nvfp4::make_method(layer, device), 500);
   }
-
- private:
-  ct::Config config_;
 };
 
 class Nvfp4Format final : public Format {

@@ -8,9 +8,9 @@ namespace {
 
 using namespace pluq;
 
-class W8a8Config final : public QuantizationConfig {
+class W8a8Config final : public ct::GroupsConfig {
  public:
-  explicit W8a8Config(const Json& q) : config_(q) {}
+  using ct::GroupsConfig::GroupsConfig;
 
   Choice get_quant_method(const LayerDesc& layer, const Device& device) override {
     if (layer.kind == "embedding" || !w8a8::has_tensors(layer)) {
@@ -32,9 +32,6 @@ class W8a8Config final : public QuantizationConfig {
       return Choice::unsupported(e.text);
     }
   }
-
- private:
-  ct::Config config_;
 };
 
 class W8a8Format final : public Format {

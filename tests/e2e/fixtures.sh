@@ -11,7 +11,7 @@ mkdir "$work/fixtures"
 names="base gptq-w4-g128 gptq-w4-g32-actorder awq-gemm-g128 hf-fp8-block hf-fp8-static ct-fp8-dynamic ct-w8a8-dynamic ct-w4a16-g128
   gptq-w2-g32-asym gptq-w3-g32 gptq-w8-channel gptq-w4-asym-g64 gptq-v2-w4-asym-g128 gptq-planar-w5-g64 gptq-dynamic ct-w3a16-g128
   ct-w4a16-asym-actorder-g32 ct-fp8-block gptqmodel-fp8-block-inverse ct-mixed
-  ct-w8a8-static ct-w8a8-azp-dynamic autoawq-gemv-g64 autoawq-gemv-fast-g128 bnb-nf4-double ct-mxfp4a16 ct-nvfp4a16"
+  ct-w8a8-static ct-w8a8-azp-dynamic autoawq-gemv-g64 autoawq-gemv-fast-g128 bnb-nf4-double ct-mxfp4a16 ct-nvfp4a16 ct-w4a16-kv-fp8"
 for name in $names; do
   [ -d "$fixtures/$name" ] || continue
   cp -rL "$fixtures/$name" "$work/fixtures/$name"

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "pluq/kv_scales.hpp"
 #include "pluq/plugin.hpp"
 
 namespace pluq {
@@ -236,6 +237,18 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
     std::vector<std::string> ignore_;
     std::vector<Scheme> schemes_;
     std::string refusal_;
+  };
+
+  // What the configs of all formats that serve compressed-tensors have in common: the groups, and
+  // the same answer about the KV cache.
+  class GroupsConfig : public QuantizationConfig {
+   public:
+    explicit GroupsConfig(const Json& root) : config_(root), kv_(kv::read_scheme(root)) {}
+    KvAnswer kv_cache(const KvRequest& request) override { return kv::answer(kv_, request); }
+
+   protected:
+    Config config_;
+    kv::Scheme kv_;
   };
 
   // The scheme of a layer whose tensors are quantized: the tensors are the truth, so a layer on the

@@ -27,6 +27,7 @@
 #include <vector>
 
 #include "pluq/abi.h"
+#include "pluq/ext/kv_cache.h"
 #include "pluq/ext/samples.h"
 
 namespace pluq {
@@ -684,10 +685,28 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
     }
   };
 
+  // One attention block, asked what the checkpoint says of its KV cache.
+  struct KvRequest {
+    std::string attention;  // "model.layers.0.self_attn"
+    int64_t kv_heads = 0, head_dim = 0;
+    Tensors tensors;  // all below it, by suffix: "k_proj.k_scale"; data may be null
+  };
+  // See pluq/ext/kv_cache.h; pluq/kv_scales.hpp makes it from the usual configs and names.
+  struct KvAnswer {
+    uint32_t verdict = PLUQ_VERDICT_NOT_MINE;
+    uint32_t dtype_id = PLUQ_DTYPE_UNKNOWN;
+    bool in_force = false, dynamic = false;
+    std::string k_scale, v_scale;
+    std::vector<std::string> unneeded;
+    std::string reason;
+  };
+
   class QuantizationConfig {
    public:
     virtual ~QuantizationConfig() = default;
     virtual Choice get_quant_method(const LayerDesc& layer, const Device& device) = 0;
+    // What the checkpoint says of the KV cache; nothing by default.
+    virtual KvAnswer kv_cache(const KvRequest&) { return {}; }
   };
 
   struct Option {

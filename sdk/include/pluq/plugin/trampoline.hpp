@@ -309,11 +309,36 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
     });
   }
 
-  inline const void* no_extension(void*, const char*) noexcept { return nullptr; }
+  inline pluq_status* config_kv_cache(void* self, const pluq_kv_request* request,
+                                      pluq_kv_answer* answer) noexcept {
+    return guarded([&] {
+      const pluq_kv_request r = read(request);
+      const KvAnswer a = ConfigBox::of(self).config->kv_cache(
+          {std::string(view(r.attention)), r.kv_heads, r.head_dim,
+           Tensors(r.tensors, r.tensor_stride, r.tensor_count)});
+      std::string unneeded;
+      for (const std::string& name : a.unneeded) unneeded += (unneeded.empty() ? "" : ",") + name;
+      pluq_kv_answer out = read(answer);
+      out.verdict = a.verdict;
+      out.dtype = a.dtype_id;
+      out.in_force = a.in_force;
+      out.dynamic = a.dynamic;
+      put(out.k_scale, a.k_scale);
+      put(out.v_scale, a.v_scale);
+      put(out.unneeded, unneeded);
+      put(out.reason, a.reason);
+      write(out, answer);
+    });
+  }
+
+  inline const void* config_extension(void*, const char* id) noexcept {
+    static const pluq_kv_cache kv_cache{sizeof(pluq_kv_cache), 0, &config_kv_cache};
+    return std::strcmp(id, PLUQ_KV_CACHE) == 0 ? &kv_cache : nullptr;
+  }
 
   inline const pluq_config_api* config_api() {
     static const pluq_config_api api{sizeof(pluq_config_api), 0, &config_destroy,
-                                     &config_get_quant_method, &no_extension};
+                                     &config_get_quant_method, &config_extension};
     return &api;
   }
 
