@@ -71,11 +71,11 @@ std::shared_ptr<const Checkpoint> Checkpoint::open(const std::string& path) {
     GgufModel model = describe_gguf(*checkpoint->gguf_);
     checkpoint->gguf_config_ = std::move(model.config);
     for (GgufTensor& t : model.tensors) {
-      TensorView view = *t.view;
-      view.name = std::move(t.name);
-      if (t.heads > 0)
-        view.data = checkpoint->reordered_.emplace_back(gguf_rows_in_order(*checkpoint->gguf_, t));
-      checkpoint->tensors_.push_back(std::move(view));
+      if (!t.as_stored()) {
+        t.view.data = checkpoint->changed_.emplace_back(gguf_hf_bytes(*checkpoint->gguf_, t));
+      }
+      t.view.name = std::move(t.name);
+      checkpoint->tensors_.push_back(std::move(t.view));
     }
     checkpoint->finish();
     return checkpoint;

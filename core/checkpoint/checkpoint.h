@@ -49,7 +49,7 @@ class Checkpoint {
   std::shared_ptr<const GgufFile> gguf_;
   boost::json::value gguf_config_;
   std::vector<TensorView> tensors_;
-  std::vector<std::vector<std::byte>> reordered_;  // GGUF: q and k with their rows in HF order
+  std::vector<std::vector<std::byte>> changed_;  // GGUF: tensors that HF stores in another way
 };
 
 }  // namespace pluq

@@ -14,9 +14,11 @@
 namespace pluq {
 
 struct GgufTensor {
-  std::string name;        // HF
-  const TensorView* view;  // of the file
-  int64_t heads = 0;       // > 0: rows of so many heads are interleaved, see gguf_source_row
+  std::string name;   // HF
+  TensorView view;    // of the file, under its GGUF name; one expert's part of a tensor of several
+  int64_t heads = 0;  // > 0: rows of so many heads are interleaved, see gguf_source_row
+  float add = 0;      // to every value: GGUF stores Gemma's norms with 1 added
+  bool as_stored() const { return heads == 0 && add == 0; }
 };
 
 struct GgufModel {
@@ -34,7 +36,8 @@ int64_t gguf_source_row(int64_t n, int64_t rows, int64_t heads);
 // Throws Error(kInput) when the heads do not divide the tensor's rows.
 void check_gguf_heads(const GgufFile& file, const GgufTensor& t);
 
-// The tensor's bytes with rows in HF order. Throws Error(kInput) as above.
-std::vector<std::byte> gguf_rows_in_order(const GgufFile& file, const GgufTensor& t);
+// The tensor's bytes as HF has them: rows in order, `add` added. Throws Error(kInput) as above, and
+// when values are to be changed in a tensor that is not f32.
+std::vector<std::byte> gguf_hf_bytes(const GgufFile& file, const GgufTensor& t);
 
 }  // namespace pluq

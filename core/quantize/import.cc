@@ -35,7 +35,7 @@ class Import {
 
     ModelWriter writer(options_.output, options_.input);
     for (const GgufTensor& s : model.tensors)
-      writer.declare(s.name, dtype_by_id(options_.dtype_id), s.view->shape);
+      writer.declare(s.name, dtype_by_id(options_.dtype_id), s.view.shape);
     writer.open();
     Progress progress("importing", static_cast<int64_t>(model.tensors.size()), options_.quiet);
     for (const GgufTensor& s : model.tensors) {
@@ -65,7 +65,7 @@ class Import {
   }
 
   void convert(const GgufTensor& s, ModelWriter& writer) const {
-    const TensorView& v = *s.view;
+    const TensorView& v = s.view;
     // A vector is one row, so that its blocks stay whole.
     const int64_t k = v.shape.empty() ? 1 : v.shape.back();
     const int64_t rows = v.elements() / std::max<int64_t>(k, 1);
@@ -91,6 +91,9 @@ class Import {
           ordered[static_cast<size_t>(i)] =
               values[static_cast<size_t>(gguf_source_row(i, k, s.heads))];
         values = ordered;
+      }
+      if (s.add != 0) {
+        for (float& value : values) value += s.add;
       }
       from_f32(options_.dtype_id, values, bytes.data());
       writer.write(s.name, vector ? 0 : n, vector ? k : n + 1, bytes);

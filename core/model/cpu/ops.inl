@@ -170,8 +170,8 @@ inline uint8_t to_e4m3(float value) {
     return static_cast<uint8_t>(sign |
                                 static_cast<uint32_t>(((small + 24576.0F) - 24576.0F) * 512.0F));
   }
-  return static_cast<uint8_t>(sign |
-                              ((magnitude + 0x7ffffU + (magnitude >> 20 & 1)) >> 20) - (120U << 3));
+  return static_cast<uint8_t>(
+      sign | (((magnitude + 0x7ffffU + (magnitude >> 20 & 1)) >> 20) - (120U << 3)));
 }
 inline float from_e4m3(uint8_t code) {
   uint32_t bits = static_cast<uint32_t>(code & 0x7f) << 20;
@@ -195,8 +195,8 @@ inline uint8_t to_e5m2(float value) {
     return static_cast<uint8_t>(sign |
                                 static_cast<uint32_t>(((small + 192.0F) - 192.0F) * 65536.0F));
   }
-  return static_cast<uint8_t>(sign |
-                              ((magnitude + 0xfffffU + (magnitude >> 21 & 1)) >> 21) - (112U << 2));
+  return static_cast<uint8_t>(
+      sign | (((magnitude + 0xfffffU + (magnitude >> 21 & 1)) >> 21) - (112U << 2)));
 }
 
 inline float kv_limit(uint32_t dtype) {

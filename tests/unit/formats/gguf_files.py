@@ -4,13 +4,13 @@ gguf has given: once as a GGUF file with llama.cpp's names and row order, once a
     gguf_files.py PLUQ SOURCE_DIR"""
 import json
 import os
-import struct
 import sys
 
 import numpy as np
 
 source = sys.argv[2]
 sys.path.insert(0, f'{source}/tests/support')
+from models import interleave, write_directory, write_gguf
 from program import check, finish, run, work
 rng = np.random.default_rng(5)
 HIDDEN, INNER, HEADS, KV, VOCAB = 256, 512, 4, 2, 96
@@ -18,45 +18,12 @@ TYPES = [('Q4_0', 2, 32, 18), ('Q4_1', 3, 32, 20), ('Q5_0', 6, 32, 22), ('Q5_1',
          ('Q3_K', 11, 256, 110), ('Q4_K', 12, 256, 144), ('Q5_K', 13, 256, 176), ('Q6_K', 14, 256, 210)]
 
 
-def text(s):
-    return struct.pack('<Q', len(s)) + s.encode()
-
-
-def write_gguf(path, tensors, **changes):
-    keys = {'general.architecture': 'llama', 'llama.context_length': 128, 'llama.embedding_length': HIDDEN, 'llama.block_count': 1,
-            'llama.feed_forward_length': INNER, 'llama.attention.head_count': HEADS, 'llama.attention.head_count_kv': KV,
-            'llama.attention.layer_norm_rms_epsilon': 1e-5, 'llama.rope.freq_base': 10000.0}
-    keys.update({k.replace('__', '.'): v for k, v in changes.items()})
-    keys = {k: v for k, v in keys.items() if v is not None}
-    head, data = b'GGUF' + struct.pack('<IQQ', 3, len(tensors), len(keys)), b''
-    for k, v in keys.items():
-        head += text(k) + (struct.pack('<I', 8) + text(v) if isinstance(v, str) else
-                           struct.pack('<If', 6, v) if isinstance(v, float) else struct.pack('<II', 4, v))
-    for name, (type_id, shape, raw) in tensors.items():
-        head += text(name) + struct.pack('<I', len(shape)) + struct.pack(f'<{len(shape)}Q', *reversed(shape)) + struct.pack('<IQ', type_id, len(data))
-        data += raw + bytes(-len(raw) % 32)
-    open(path, 'wb').write(head + bytes(-len(head) % 32) + data)
-
-
-def write_directory(path, tensors):
-    os.makedirs(path)
-    header, at = {}, 0
-    for name, a in tensors.items():
-        header[name] = {'dtype': 'F32', 'shape': list(a.shape), 'data_offsets': [at, at + a.nbytes]}
-        at += a.nbytes
-    head = json.dumps(header).encode()
-    with open(f'{path}/model.safetensors', 'wb') as f:
-        f.write(struct.pack('<Q', len(head)) + head + b''.join(np.ascontiguousarray(a, np.float32).tobytes() for a in tensors.values()))
-    json.dump({'architectures': ['LlamaForCausalLM'], 'model_type': 'llama', 'hidden_size': HIDDEN, 'intermediate_size': INNER, 'num_hidden_layers': 1,
-               'num_attention_heads': HEADS, 'num_key_value_heads': KV, 'head_dim': HIDDEN // HEADS, 'vocab_size': VOCAB, 'rms_norm_eps': 1e-5,
-               'hidden_act': 'silu', 'tie_word_embeddings': True, 'max_position_embeddings': 128, 'rope_theta': 10000.0},
-              open(f'{path}/config.json', 'w'))
-
-
-def interleave(a, heads):
-    """Rows of each head as llama.cpp stores them: the first and the second half by turns."""
-    half = a.shape[0] // heads // 2
-    return a.reshape(heads, 2, half, *a.shape[1:]).swapaxes(1, 2).reshape(a.shape)
+KEYS = {'general.architecture': 'llama', 'llama.context_length': 128, 'llama.embedding_length': HIDDEN, 'llama.block_count': 1,
+        'llama.feed_forward_length': INNER, 'llama.attention.head_count': HEADS, 'llama.attention.head_count_kv': KV,
+        'llama.attention.layer_norm_rms_epsilon': 1e-5, 'llama.rope.freq_base': 10000.0}
+CONFIG = {'architectures': ['LlamaForCausalLM'], 'model_type': 'llama', 'hidden_size': HIDDEN, 'intermediate_size': INNER, 'num_hidden_layers': 1,
+          'num_attention_heads': HEADS, 'num_key_value_heads': KV, 'head_dim': HIDDEN // HEADS, 'vocab_size': VOCAB, 'rms_norm_eps': 1e-5,
+          'hidden_act': 'silu', 'tie_word_embeddings': True, 'max_position_embeddings': 128, 'rope_theta': 10000.0}
 
 
 def logits(model, *flags):
@@ -99,8 +66,8 @@ for index, (name, type_id, elements, size) in enumerate(TYPES):
                       ('output_norm', 'model.norm')):
         plain[f'{hf}.weight'] = norm
         stored[f'{short}.weight'] = (0, (HIDDEN,), norm.tobytes())
-    write_gguf(f'{work}/{name}.gguf', stored)
-    write_directory(f'{work}/{name}', plain)
+    write_gguf(f'{work}/{name}.gguf', KEYS, stored)
+    write_directory(f'{work}/{name}', CONFIG, plain)
     want, got = logits(f'{work}/{name}', '--compute', 'exact'), logits(f'{work}/{name}.gguf', '--compute', 'exact')
     check(f'{name}: logits', relative(got, want) < 2e-5, relative(got, want))
     check(f'{name}: fast logits', relative(logits(f'{work}/{name}.gguf'), want) < 3e-2, relative(logits(f'{work}/{name}.gguf'), want))
@@ -115,16 +82,16 @@ for index, (name, type_id, elements, size) in enumerate(TYPES):
 name, type_id, elements, size = TYPES[0]
 infinite = {**stored, 'blk.0.ffn_up.weight': (2, (INNER, HIDDEN), (b'\x00\x7c' + bytes(16)) * (INNER * HIDDEN // 32))}
 strange = {**stored, 'blk.0.strange.weight': stored['blk.0.attn_norm.weight']}
-factors = {**stored, 'rope_freqs.weight': (0, (32,), bytes(128))}
+factors = {**stored, 'rope_freqs.weight': (0, (5,), np.ones(5, np.float32).tobytes())}
 for case, tensors, changes, said in (
-        ('architecture', stored, {'general__architecture': 'mamba'}, ["'mamba'", 'supported are llama']),
-        ('key', stored, {'llama__block_count': None}, ["'llama.block_count' is missing"]),
-        ('heads', stored, {'llama__attention__head_count': 7}, ['attn_q', '7 heads']),
+        ('architecture', stored, {'general.architecture': 'mamba'}, ["'mamba'", 'supported are llama']),
+        ('key', stored, {'llama.block_count': None}, ["'llama.block_count' is missing"]),
+        ('heads', stored, {'llama.attention.head_count': 7}, ['attn_q', '7 heads']),
         ('tensor', strange, {}, ["'blk.0.strange.weight'"]),
-        ('factors', factors, {}, ['rope_freqs.weight']),
+        ('factors', factors, {}, ['5 and 5 numbers', 'expected 32']),
         ('missing', {k: v for k, v in stored.items() if k != 'output_norm.weight'}, {}, ['model.norm.weight']),
         ('scale', infinite, {}, ['mlp.up_proj', 'row 0, column 0', 'not finite'])):
-    write_gguf(f'{work}/{case}.gguf', tensors, **changes)
+    write_gguf(f'{work}/{case}.gguf', {**KEYS, **changes}, tensors)
     r = run('logits', f'{work}/{case}.gguf', '--ids', '0', '--out', f'{work}/o.npy')
     check(f'refused {case}', r.returncode == 3 and all(s in r.stderr for s in said), f'exit {r.returncode}: {r.stderr}')
 
