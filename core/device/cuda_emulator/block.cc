@@ -177,20 +177,45 @@ void Launch::note(const std::string& text, Place place) {
 
 void Launch::abandon() { leave_context(fibers_[state_.thread].context, main_); }
 
+std::string Launch::waiting_text() const {
+  constexpr int kListed = 6;
+  std::string text;
+  int groups = 0;
+  for (uint32_t t = 0; t < n_threads(); ++t) {
+    const Fiber& f = fibers_[t];
+    const auto same = [&](uint32_t other) {
+      const Fiber& o = fibers_[other];
+      if (o.done || f.done) return o.done == f.done;
+      return o.waits_for == f.waits_for && o.place == f.place;
+    };
+    const uint32_t first = t / kWarp * kWarp, end = std::min(first + kWarp, n_threads());
+    uint32_t lanes = 0, before = 0;
+    for (uint32_t other = first; other < end; ++other) {
+      if (!same(other)) continue;
+      if (other < t) ++before;
+      lanes |= 1U << (other - first);
+    }
+    if (before > 0 || ++groups > kListed) continue;
+    text += fmt::format("; warp {} lanes {:#010x} ", t / kWarp, lanes);
+    text += f.done
+                ? "have returned"
+                : fmt::format("wait in {} at {}", f.waits_for == nullptr ? "a poll" : f.waits_for,
+                              text_of(f.place).c_str());
+  }
+  if (groups > kListed) text += "; ...";
+  return text;
+}
+
 void Launch::note_stuck() {
-  std::string waiting;
-  uint32_t listed = 0;
+  uint32_t waiting = 0;
   Place first;
   for (uint32_t t = 0; t < n_threads(); ++t) {
     const Fiber& f = fibers_[t];
     if (f.waits_for == nullptr || f.done) continue;
-    if (listed == 0) first = f.place;
-    if (++listed > 4) continue;
-    waiting += fmt::format("{}{} waits in {} at {}", listed == 1 ? "" : "; ", describe(t).c_str(),
-                           f.waits_for, text_of(f.place).c_str());
+    if (++waiting == 1) first = f.place;
   }
-  note(fmt::format("deadlock: no thread can go on; {} of {} have left the kernel, {} wait ({}{})",
-                   done_, n_threads(), listed, waiting, listed > 4 ? "; ..." : ""),
+  note(fmt::format("deadlock: no thread can go on; {} of {} have left the kernel, {} wait{}", done_,
+                   n_threads(), waiting, waiting_text()),
        first);
 }
 
@@ -216,8 +241,23 @@ uint32_t Launch::static_shared(const void* key, uint32_t bytes, uint32_t align, 
 void Launch::check(const Hazard& hazard, Place place) {
   if (hazard.what == nullptr) return;
   if (hazard.other < 0) fail(place, "{}: byte {}", hazard.what, hazard.offset);
-  fail(place, "{}: byte {}, the other is {}", hazard.what, hazard.offset,
-       describe(static_cast<uint32_t>(hazard.other)).c_str());
+  const Text other = describe(static_cast<uint32_t>(hazard.other));
+  if (hazard.site == 0) {
+    fail(place, "{}: byte {}, the other is {}", hazard.what, hazard.offset, other.c_str());
+  }
+  fail(place, "{}: byte {}, the other is {}, at {}", hazard.what, hazard.offset, other.c_str(),
+       text_of(sites_[hazard.site - 1]).c_str());
+}
+
+uint32_t Launch::site(Place place) {
+  const auto is = [&](const Place& p) { return p.line == place.line && p.file == place.file; };
+  if (last_site_ != 0 && is(sites_[last_site_ - 1])) return last_site_;
+  for (uint32_t i = 0; i < sites_.size(); ++i) {
+    if (is(sites_[i])) return last_site_ = i + 1;
+  }
+  if (sites_.size() >= 0xffff) return 0;
+  sites_.push_back(place);
+  return last_site_ = static_cast<uint32_t>(sites_.size());
 }
 
 void Launch::shared_access(uint32_t thread, uint32_t offset, uint32_t bytes, uint32_t kind,
@@ -232,7 +272,7 @@ void Launch::shared_access(uint32_t thread, uint32_t offset, uint32_t bytes, uin
     check(shadow_.read(clocks_, thread, offset, bytes, atomic), place);
   }
   if ((kind & PLUQ_EMU_WRITE) != 0) {
-    check(shadow_.write(clocks_, thread, offset, bytes, atomic), place);
+    check(shadow_.write(clocks_, thread, offset, bytes, atomic, site(place)), place);
   }
 }
 
@@ -244,11 +284,14 @@ Launch::Gather& Launch::gather_for(const char* what, uint32_t group, uint32_t ma
     const bool same = g.group == group && g.mask == mask && g.place == place &&
                       (g.what == what || std::strcmp(g.what, what) == 0);
     if (same) return g;
-    if (g.group == kWarp && group == kWarp && (g.mask & mask) == 0) continue;
-    // Warps of one warpgroup need not be at the same place; lanes of one warp must be.
-    const bool own_warp = std::any_of(g.waiting.begin(), g.waiting.end(),
-                                      [&](uint32_t t) { return t / kWarp == thread / kWarp; });
-    if (!own_warp && g.group != group) continue;
+    // Each needs a thread that waits for the other: neither can go on. Else the other may finish by
+    // itself; if it cannot, the deadlock is found.
+    const auto lane_in = [](uint32_t lanes, uint32_t t) { return (lanes >> t % kWarp & 1) != 0; };
+    const bool needs_me = g.group != kWarp || lane_in(g.mask, thread);
+    const bool needed = std::any_of(g.waiting.begin(), g.waiting.end(), [&](uint32_t t) {
+      return group != kWarp ? t - first < group : t / kWarp == thread / kWarp && lane_in(mask, t);
+    });
+    if (!needs_me || !needed) continue;
     fail(place, "divergence: {} meets {} of {} at {} (masks {:#010x} and {:#010x})", what, g.what,
          describe(g.waiting.empty() ? g.first_thread : g.waiting.front()).c_str(),
          text_of(g.place).c_str(), mask, g.mask);
@@ -304,14 +347,22 @@ void Launch::barrier(uint32_t id, uint32_t count, bool arrive, Place place) {
   }
   ++b.arrived;
   const uint32_t warp = thread / kWarp;
-  if (std::find(b.warps.begin(), b.warps.end(), warp) == b.warps.end()) b.warps.push_back(warp);
+  if (arrive) clocks_.release(warp, b.clock);
   if (b.arrived < b.expected) {
     if (arrive) return;
     b.waiting.push_back(thread);
     block("a barrier", place);
     return;
   }
-  clocks_.join(b.warps);
+  if (!arrive) b.waiting.push_back(thread);
+  std::vector<bool> waits(clocks_.warps(), false);
+  for (const uint32_t t : b.waiting) waits[t / kWarp] = true;
+  for (uint32_t w = 0; w < clocks_.warps(); ++w) {
+    if (waits[w]) clocks_.release(w, b.clock);
+  }
+  for (uint32_t w = 0; w < clocks_.warps(); ++w) {
+    if (waits[w]) clocks_.acquire(w, b.clock);
+  }
   for (const uint32_t t : b.waiting) make_ready(t);
   b = {};
 }
@@ -322,7 +373,8 @@ void Launch::async_copy(uint32_t dst, const void* src, uint32_t dst_bytes, uint3
     fail(place, "cp.async: bytes {} to {} are outside of shared memory", dst,
          dst + uint64_t{dst_bytes});
   }
-  if (shadow_.active()) check(shadow_.begin_copy(clocks_, state_.thread, dst, dst_bytes), place);
+  if (shadow_.active())
+    check(shadow_.begin_copy(clocks_, state_.thread, dst, dst_bytes, site(place)), place);
   fibers_[state_.thread].open.push_back({dst, dst_bytes, src_bytes, src});
 }
 
@@ -336,7 +388,7 @@ void Launch::async_wait(uint32_t pending, bool all, Place) {
   Fiber& me = fibers_[state_.thread];
   const auto finish = [&](const std::vector<Copy>& copies) {
     for (const Copy& c : copies) {
-      std::memcpy(state_.shared + c.dst, c.src, c.src_bytes);
+      if (c.src_bytes != 0) std::memcpy(state_.shared + c.dst, c.src, c.src_bytes);
       std::memset(state_.shared + c.dst + c.src_bytes, 0, c.dst_bytes - c.src_bytes);
       if (shadow_.active()) shadow_.end_copy(clocks_, state_.thread, c.dst, c.dst_bytes);
     }

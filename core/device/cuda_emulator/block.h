@@ -81,7 +81,7 @@ class Launch {
   struct Barrier {
     uint32_t arrived = 0, expected = 0;
     std::vector<uint32_t> waiting;
-    std::vector<uint32_t> warps;
+    std::vector<uint32_t> clock;  // what those that came had done
   };
   struct Static {
     const void* key;
@@ -99,7 +99,11 @@ class Launch {
   [[noreturn]] void finish_thread();
   [[noreturn]] void stuck();
   Gather& gather_for(const char* what, uint32_t group, uint32_t mask, Place place);
+  // Number of a place, for the shadow.
+  uint32_t site(Place place);
   void check(const Hazard& hazard, Place place);
+  // What the threads of the block wait for, those of one warp at one place together.
+  std::string waiting_text() const;
   // The message, without leaving; then leave with nothing alive that would have to be destroyed.
   void note(const std::string& text, Place place);
   void note_stuck();
@@ -120,6 +124,8 @@ class Launch {
   Gather resolving_{};
   std::vector<Barrier> barriers_;
   std::vector<Static> statics_;
+  std::vector<Place> sites_;  // [number - 1]
+  uint32_t last_site_ = 0;
   uint32_t static_end_ = 0;
   uint32_t done_ = 0;
   uint32_t paused_in_a_row_ = 0;

@@ -16,14 +16,15 @@ void Clocks::reset(uint32_t warps) {
   for (uint32_t w = 0; w < warps; ++w) known_[w * warps + w] = 1;
 }
 
-void Clocks::join(const std::vector<uint32_t>& warps) {
-  merged_.assign(warps_, 0);
-  for (const uint32_t w : warps) {
-    for (uint32_t i = 0; i < warps_; ++i) merged_[i] = std::max(merged_[i], known_[w * warps_ + i]);
-  }
-  for (const uint32_t w : warps) {
-    std::copy(merged_.begin(), merged_.end(), known_.begin() + w * warps_);
-    ++known_[w * warps_ + w];
+void Clocks::release(uint32_t warp, std::vector<uint32_t>& clock) {
+  clock.resize(warps_, 0);
+  for (uint32_t i = 0; i < warps_; ++i) clock[i] = std::max(clock[i], known_[warp * warps_ + i]);
+  ++known_[warp * warps_ + warp];
+}
+
+void Clocks::acquire(uint32_t warp, const std::vector<uint32_t>& clock) {
+  for (uint32_t i = 0; i < warps_; ++i) {
+    known_[warp * warps_ + i] = std::max(known_[warp * warps_ + i], clock[i]);
   }
 }
 
@@ -32,10 +33,17 @@ void Shadow::reset(uint64_t bytes, uint32_t warps, bool races, bool uninitialise
   uninitialised_ = uninitialised;
   in_flight_ = in_flight;
   active_ = races || uninitialised || in_flight;
-  warps_ = warps;
   if (!active_) return;
-  bytes_.assign(bytes, Byte{});
-  if (races_) readers_.assign(bytes * warps, 0);
+  const uint64_t n_readers = races ? bytes * warps : 0;
+  if (warps_ != warps || bytes_.size() != bytes || readers_.size() != n_readers) {
+    bytes_.assign(bytes, Byte{});
+    readers_.assign(n_readers, 0);
+  } else {  // most kernels use little of what there is
+    std::fill_n(bytes_.begin(), touched_, Byte{});
+    if (races) std::fill_n(readers_.begin(), touched_ * warps, 0);
+  }
+  warps_ = warps;
+  touched_ = 0;
 }
 
 bool Shadow::ordered(const Clocks& clocks, uint32_t thread, uint32_t other, uint32_t epoch) const {
@@ -47,19 +55,20 @@ bool Shadow::ordered(const Clocks& clocks, uint32_t thread, uint32_t other, uint
 Hazard Shadow::read(const Clocks& clocks, uint32_t thread, uint64_t offset, uint32_t bytes,
                     bool atomic) {
   const uint32_t warp = thread / kWarp, lane = thread % kWarp;
+  touched_ = std::max(touched_, offset + bytes);
   for (uint64_t i = offset; i < offset + bytes; ++i) {
     const Byte& b = bytes_[i];
     if (b.in_flight) {
       return {"reads shared memory that a cp.async has not finished writing (no wait covers it)",
-              b.writer, i};
+              b.writer, i, b.site};
     }
     if (uninitialised_ && b.epoch == 0) {
-      return {"reads shared memory that nobody has written", -1, i};
+      return {"reads shared memory that nobody has written", -1, i, 0};
     }
     if (!races_) continue;
     if (b.epoch != 0 && !(atomic && b.atomic) && !ordered(clocks, thread, b.writer, b.epoch)) {
       return {"reads shared memory that another thread wrote, without a barrier in between",
-              b.writer, i};
+              b.writer, i, b.site};
     }
     uint32_t& reader = readers_[i * warps_ + warp];
     const uint32_t epoch = clocks.epoch(warp);
@@ -74,12 +83,12 @@ Hazard Shadow::write_hazard(const Clocks& clocks, uint32_t thread, uint64_t offs
   const Byte& b = bytes_[offset];
   if (b.in_flight) {
     return {"writes shared memory that a cp.async has not finished writing (no wait covers it)",
-            b.writer, offset};
+            b.writer, offset, b.site};
   }
   if (!races_) return {};
   if (b.epoch != 0 && !(atomic && b.atomic) && !ordered(clocks, thread, b.writer, b.epoch)) {
     return {"writes shared memory that another thread wrote, without a barrier in between",
-            b.writer, offset};
+            b.writer, offset, b.site};
   }
   if (atomic) return {};
   const uint32_t warp = thread / kWarp;
@@ -92,33 +101,44 @@ Hazard Shadow::write_hazard(const Clocks& clocks, uint32_t thread, uint64_t offs
     if (other_lane && (reader >> 8) > seen) {
       const bool many = (reader & 0xff) == kManyLanes;
       return {"writes shared memory that another thread read, without a barrier in between",
-              many ? int64_t{w} * kWarp : int64_t{w} * kWarp + lane, offset};
+              many ? int64_t{w} * kWarp : int64_t{w} * kWarp + lane, offset, 0};
     }
   }
   return {};
 }
 
 Hazard Shadow::write(const Clocks& clocks, uint32_t thread, uint64_t offset, uint32_t bytes,
-                     bool atomic) {
+                     bool atomic, uint32_t site) {
+  touched_ = std::max(touched_, offset + bytes);
+  Byte fresh;
+  fresh.epoch = clocks.epoch(thread / kWarp);
+  fresh.writer = thread & 0x3ffU;
+  fresh.atomic = atomic ? 1 : 0;
+  fresh.site = static_cast<uint16_t>(site);
   for (uint64_t i = offset; i < offset + bytes; ++i) {
     if (const Hazard h = write_hazard(clocks, thread, i, atomic); h.what != nullptr) return h;
-    bytes_[i] = {clocks.epoch(thread / kWarp), static_cast<uint16_t>(thread), false, atomic};
+    bytes_[i] = fresh;
   }
   return {};
 }
 
-Hazard Shadow::begin_copy(const Clocks& clocks, uint32_t thread, uint64_t offset, uint32_t bytes) {
+Hazard Shadow::begin_copy(const Clocks& clocks, uint32_t thread, uint64_t offset, uint32_t bytes,
+                          uint32_t site) {
+  touched_ = std::max(touched_, offset + bytes);
   for (uint64_t i = offset; i < offset + bytes; ++i) {
     if (const Hazard h = write_hazard(clocks, thread, i, false); h.what != nullptr) return h;
-    bytes_[i].writer = static_cast<uint16_t>(thread);
-    bytes_[i].in_flight = in_flight_;
+    bytes_[i].writer = thread & 0x3ffU;
+    bytes_[i].in_flight = in_flight_ ? 1 : 0;
+    bytes_[i].site = static_cast<uint16_t>(site);
   }
   return {};
 }
 
 void Shadow::end_copy(const Clocks& clocks, uint32_t thread, uint64_t offset, uint32_t bytes) {
   for (uint64_t i = offset; i < offset + bytes; ++i) {
-    bytes_[i] = {clocks.epoch(thread / kWarp), static_cast<uint16_t>(thread), false, false};
+    bytes_[i].epoch = clocks.epoch(thread / kWarp);
+    bytes_[i].writer = thread & 0x3ffU;
+    bytes_[i].in_flight = bytes_[i].atomic = 0;
   }
 }
 

@@ -20,13 +20,14 @@ class Clocks {
   uint32_t known(uint32_t by, uint32_t of) const { return known_[by * warps_ + of]; }
   // The lanes of one warp are ordered among themselves.
   void sync_warp(uint32_t warp) { ++known_[warp * warps_ + warp]; }
-  // All of these warps met: each knows what any of them knew, and a new epoch begins.
-  void join(const std::vector<uint32_t>& warps);
+  // A warp comes to a barrier: `clock` takes up what it knows and did, and its next epoch begins.
+  void release(uint32_t warp, std::vector<uint32_t>& clock);
+  // A warp leaves a barrier: it knows what all that came had done.
+  void acquire(uint32_t warp, const std::vector<uint32_t>& clock);
 
  private:
   uint32_t warps_ = 0;
   std::vector<uint32_t> known_;
-  std::vector<uint32_t> merged_;
 };
 
 // A mistake, and the thread that made the earlier access (linear index), or -1.
@@ -34,9 +35,11 @@ struct Hazard {
   const char* what = nullptr;
   int64_t other = -1;
   uint64_t offset = 0;  // the first byte concerned
+  uint32_t site = 0;    // of the earlier access, when it was a write; see Shadow
 };
 
-// Shadow of one block's shared memory. Threads are linear indices in the block.
+// Shadow of one block's shared memory. Threads are linear indices in the block; a site is the
+// caller's number of a place in the source, 0: not known.
 class Shadow {
  public:
   // Bytes of shared memory, warps of the block, what to look for; nothing is written yet.
@@ -44,17 +47,20 @@ class Shadow {
   bool active() const { return active_; }
 
   Hazard read(const Clocks& clocks, uint32_t thread, uint64_t offset, uint32_t bytes, bool atomic);
-  Hazard write(const Clocks& clocks, uint32_t thread, uint64_t offset, uint32_t bytes, bool atomic);
+  Hazard write(const Clocks& clocks, uint32_t thread, uint64_t offset, uint32_t bytes, bool atomic,
+               uint32_t site);
   // cp.async: from issue to wait the bytes belong to nobody else.
-  Hazard begin_copy(const Clocks& clocks, uint32_t thread, uint64_t offset, uint32_t bytes);
+  Hazard begin_copy(const Clocks& clocks, uint32_t thread, uint64_t offset, uint32_t bytes,
+                    uint32_t site);
   void end_copy(const Clocks& clocks, uint32_t thread, uint64_t offset, uint32_t bytes);
 
  private:
   struct Byte {
     uint32_t epoch = 0;  // of the writer's warp; 0: never written
-    uint16_t writer = 0;
-    bool in_flight = false;
-    bool atomic = false;
+    uint16_t writer : 10 = 0;
+    uint16_t in_flight : 1 = 0;
+    uint16_t atomic : 1 = 0;
+    uint16_t site = 0;
   };
 
   bool ordered(const Clocks& clocks, uint32_t thread, uint32_t other, uint32_t epoch) const;
@@ -65,9 +71,10 @@ class Shadow {
   bool uninitialised_ = false;
   bool in_flight_ = false;
   uint32_t warps_ = 0;
+  uint64_t touched_ = 0;  // bytes from here on are as reset() left them
   std::vector<Byte> bytes_;
-  std::vector<uint32_t>
-      readers_;  // [byte][warp]: epoch << 8 | lane + 1;0xff in place of it: several lanes
+  // [byte][warp]: epoch << 8 | lane + 1; 0xff in place of it: several lanes
+  std::vector<uint32_t> readers_;
 };
 
 }  // namespace pluq::cuda_emulator

@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+// Kernels with one mistake each: the emulator must name it, with the line of the mistake; the same
+// kernels without it are silent, and so are the detectors that are switched off.
+#define PLUQ_CUDA_EMULATE 1
+#include "emulated_device.h"
+#include "pluq/cuda/cuda.hpp"
+
+namespace pluq {
+namespace {
+
+using namespace cuda;
+
+enum class Bug {
+  kNone,
+  kMissingBarrier,
+  kMissingTrailingBarrier,
+  kMissingWait,
+  kTileOffByOne,
+  kGlobalOutOfBounds,
+  kGlobalBelow,
+  kMisalignedGlobal,
+  kMisalignedShared,
+  kUninitialised,
+  kWrongShuffleMask,
+  kShuffleFromAbsentLane,
+  kDivergence,
+  kEarlyReturn,
+  kMissingSyncWarp,
+  kWaitsForHigherBlock,
+  kBarrierCount,
+  kViewTooLarge,
+};
+
+// Two stages of 64 x 8 values: copied by cp.async, read by the other warps, summed up.
+template <Bug bug>
+PLUQ_KERNEL(64, 1)
+void pipeline_kernel(gmem<const uint16_t> x, gmem<float> y, gmem<int32_t> flags, int steps) {
+  PLUQ_DYNAMIC_SMEM(raw);
+  PLUQ_STATIC_SMEM(float, sums, 2);
+  const int t = static_cast<int>(thread_idx().x);
+  const auto stage = [&](int s) {
+    const uint32_t rows = bug == Bug::kViewTooLarge ? 200 : 64;
+    return raw.view<uint16_t>(static_cast<uint32_t>(s & 1) * 1024, rows * 8);
+  };
+  const auto copy = [&](int s) {
+    if (s < steps) cp_async16(stage(s), t * 8, x, (s * 64 + t) * 8);
+    cp_async_commit();
+  };
+  float sum = 0;
+  for (int i = 0; i < 16; ++i) raw.view<uint16_t>(0, 1024).store(i * 64 + t, 0);
+  sync_threads();
+  copy(0);
+  for (int s = 0; s < steps; ++s) {
+    copy(s + 1);
+    if (bug != Bug::kMissingWait) cp_async_wait<1>();
+    if (bug != Bug::kMissingBarrier) sync_threads();
+    const int other = bug == Bug::kTileOffByOne ? 64 - t : 63 - t;
+    for (int i = 0; i < 8; ++i) sum += f16_to_f32(stage(s).load(other * 8 + i));
+    if (bug != Bug::kMissingTrailingBarrier) sync_threads();
+  }
+  if (bug == Bug::kUninitialised) sum += raw.view<float>(2048, 64).load(t);
+  if (bug == Bug::kMisalignedShared) sum += static_cast<float>(raw.load_as<u32x4>(8).v[0]);
+  if (bug == Bug::kMisalignedGlobal) sum += static_cast<float>(x.load_as<u32x4>(4).v[0]);
+  if (bug == Bug::kGlobalOutOfBounds) sum += f16_to_f32(x.load(steps * 512 + t));
+  if (bug == Bug::kGlobalBelow) sum += f16_to_f32((x + -t).load(0));
+  if (bug == Bug::kWrongShuffleMask) sum += shfl_xor(sum, 1, lane_id() < 16 ? kFullMask : 0xffffU);
+  if (bug == Bug::kShuffleFromAbsentLane && lane_id() < 16) sum += shfl_xor(sum, 16, 0xffffU);
+  if (bug == Bug::kDivergence && lane_id() == 3) sync_threads();
+  if (bug == Bug::kEarlyReturn && t == 40) return;
+  sum = warp_sum(sum);
+  if (bug == Bug::kMissingSyncWarp && warp_id() == 0) {
+    raw.view<float>(0, 32).store(lane_id(), sum);
+    sum = raw.view<float>(0, 32).load(lane_id() ^ 1);
+  }
+  if (bug == Bug::kBarrierCount) named_sync(1, warp_id() == 0 ? 64 : 32);
+  if (lane_id() == 0) sums.store(warp_id(), sum);
+  sync_threads();
+  if (bug == Bug::kWaitsForHigherBlock && t == 0) {
+    wait_equal(flags, block_idx().x == 0 ? 1 : 0, 1);
+  }
+  if (t == 0) {
+    release_add(flags, static_cast<int64_t>(block_idx().x), 1);
+    y.store(block_idx().x, sums.load(0) + sums.load(1));
+  }
+}
+
+template <Bug bug>
+LaunchError run(uint32_t checks = PLUQ_EMU_CHECK_ALL, float* first = nullptr) {
+  EmulatedDevice device(80, checks);
+  constexpr int kSteps = 3;
+  std::vector<uint16_t> x(kSteps * 512);
+  for (size_t i = 0; i < x.size(); ++i) x[i] = f32_to_f16(static_cast<float>(i % 7));
+  float* y = device.array<float>(2);
+  const auto error = launch(
+      &pipeline_kernel<bug>, LaunchShape{{2, 1, 1}, 64, 2048 + 256, "pipeline"},
+      Stream(device.exec()), gmem<const uint16_t>(device.upload(x), static_cast<int64_t>(x.size())),
+      gmem<float>(y), gmem<int32_t>(device.array<int32_t>(2)), kSteps);
+  if (first != nullptr) *first = y[0];
+  return error;
+}
+
+void expect(const LaunchError& error, const std::vector<std::string>& parts) {
+  ASSERT_TRUE(error) << "the mistake was not noticed";
+  EXPECT_EQ(error.text.find("kernel pipeline, block ("), 0U) << error.text;
+  EXPECT_NE(error.text.find("planted_bugs_test.cc:"), std::string::npos) << error.text;
+  for (const auto& part : parts) EXPECT_NE(error.text.find(part), std::string::npos) << error.text;
+}
+
+TEST(CudaPlantedBugs, TheCorrectKernelIsSilent) {
+  float sum = 0, want = 0;
+  const auto error = run<Bug::kNone>(PLUQ_EMU_CHECK_ALL, &sum);
+  EXPECT_FALSE(error) << error.text;
+  for (int i = 0; i < 3 * 512; ++i) want += static_cast<float>(i % 7);
+  EXPECT_EQ(sum, want);
+}
+
+TEST(CudaPlantedBugs, MissingBarrier) {
+  expect(run<Bug::kMissingBarrier>(), {"without a barrier"});
+}
+TEST(CudaPlantedBugs, MissingTrailingBarrier) {
+  expect(run<Bug::kMissingTrailingBarrier>(),
+         {"reads shared memory that a cp.async has not", "warp 0"});
+}
+TEST(CudaPlantedBugs, MissingWait) {
+  expect(run<Bug::kMissingWait>(), {"cp.async has not finished"});
+}
+TEST(CudaPlantedBugs, TileOffByOne) {
+  expect(run<Bug::kTileOffByOne>(), {"of 512", "out of bounds"});
+}
+TEST(CudaPlantedBugs, GlobalOutOfBounds) {
+  expect(run<Bug::kGlobalOutOfBounds>(), {"of 1536", "out of bounds"});
+}
+TEST(CudaPlantedBugs, GlobalBelow) {
+  expect(run<Bug::kGlobalBelow>(), {"element -", "of 1536", "out of bounds"});
+}
+TEST(CudaPlantedBugs, MisalignedGlobal) {
+  expect(run<Bug::kMisalignedGlobal>(), {"global load of 16 bytes", "not a multiple of 16"});
+}
+TEST(CudaPlantedBugs, MisalignedShared) {
+  expect(run<Bug::kMisalignedShared>(), {"shared load of 16 bytes", "byte 8", "multiple of 16"});
+}
+TEST(CudaPlantedBugs, Uninitialised) {
+  expect(run<Bug::kUninitialised>(), {"nobody has written", "byte 2"});
+}
+TEST(CudaPlantedBugs, WrongShuffleMask) {
+  expect(run<Bug::kWrongShuffleMask>(), {"is not in its own mask 0x0000ffff"});
+}
+TEST(CudaPlantedBugs, ShuffleFromAbsentLane) {
+  expect(run<Bug::kShuffleFromAbsentLane>(), {"reads lane ", "which is not in the mask"});
+}
+TEST(CudaPlantedBugs, Divergence) { expect(run<Bug::kDivergence>(), {"lane 3", "barrier"}); }
+TEST(CudaPlantedBugs, EarlyReturn) {
+  expect(run<Bug::kEarlyReturn>(),
+         {"deadlock", "warp 1 lanes 0x00000100 have returned", "wait in shfl_xor"});
+}
+TEST(CudaPlantedBugs, MissingSyncWarp) {
+  expect(run<Bug::kMissingSyncWarp>(), {"without a barrier"});
+}
+TEST(CudaPlantedBugs, WaitsForHigherBlock) {
+  expect(run<Bug::kWaitsForHigherBlock>(), {"block (0, 0, 0)", "higher-numbered block"});
+}
+TEST(CudaPlantedBugs, BarrierCount) {
+  expect(run<Bug::kBarrierCount>(), {"deadlock", "warp 0 lanes 0xffffffff wait in a barrier"});
+}
+TEST(CudaPlantedBugs, ViewTooLarge) {
+  expect(run<Bug::kViewTooLarge>(), {"larger than its array"});
+}
+
+TEST(CudaPlantedBugs, DetectorsCanBeSwitchedOff) {
+  EXPECT_FALSE(run<Bug::kMissingBarrier>(PLUQ_EMU_CHECK_INIT));
+  EXPECT_FALSE(run<Bug::kMissingTrailingBarrier>(PLUQ_EMU_CHECK_INIT));
+  EXPECT_FALSE(run<Bug::kUninitialised>(PLUQ_EMU_CHECK_RACES));
+  EXPECT_FALSE(run<Bug::kMissingSyncWarp>(0));
+  EXPECT_TRUE(run<Bug::kTileOffByOne>(0));  // bounds are always looked at
+}
+
+PLUQ_KERNEL(32, 1) void nothing_kernel(gmem<const float> x) { (void)x; }
+
+TEST(CudaPlantedBugs, ArgumentsOutsideOfDeviceMemory) {
+  EmulatedDevice device;
+  const std::vector<float> host(8);
+  const LaunchShape shape{{1, 1, 1}, 32, 0, "nothing"};
+  const auto wild =
+      launch(&nothing_kernel, shape, Stream(device.exec()), gmem<const float>(host.data()));
+  EXPECT_EQ(wild.status, PLUQ_STATUS_INVALID);
+  EXPECT_NE(wild.text.find("nothing: argument 0"), std::string::npos) << wild.text;
+  const float* x = device.array<float>(8);
+  EXPECT_TRUE(launch(&nothing_kernel, shape, Stream(device.exec()), gmem<const float>(x, 9)));
+  EXPECT_FALSE(launch(&nothing_kernel, shape, Stream(device.exec()), gmem<const float>(x, 8)));
+  EXPECT_FALSE(launch(&nothing_kernel, shape, Stream(device.exec()), gmem<const float>(nullptr)));
+}
+
+TEST(CudaPlantedBugs, WrongShapes) {
+  EmulatedDevice device(89);
+  const float* x = device.array<float>(8);
+  const auto run = [&](uint32_t threads, uint32_t smem) {
+    return launch(&nothing_kernel, LaunchShape{{1, 1, 1}, threads, smem, "nothing"},
+                  Stream(device.exec()), gmem<const float>(x));
+  };
+  EXPECT_TRUE(run(0, 0));
+  EXPECT_TRUE(run(1056, 0));
+  EXPECT_NE(run(32, 101377).text.find("101376"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace pluq
