@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a plugin calls on a CUDA device for quantized linear layers: plain arguments and a table of
+// launchers, one for the real device and one for the emulated. No kernel code here.
+//
+// All pointers are device memory unless a name ends in _host. Launchers enqueue on exec->stream,
+// allocate nothing, wait for nothing, and answer an error by value. M rows of x, N rows of W, K
+// columns; y[M, N] = x[M, K] W[N, K]^T + bias[N].
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "pluq/abi.h"
+
+namespace pluq {
+namespace cuda {
+
+struct OpError {
+  int32_t status = 0;  // PLUQ_STATUS_*, 0: launched
+  std::string text;    // one sentence
+  explicit operator bool() const { return status != 0; }
+};
+
+// Type of a 16- or 32-bit value of x and y.
+enum class Real : int32_t { kF16 = 0, kBf16 = 1, kF32 = 2 };
+
+// ---------------------------------------------------------------- 8-bit weights
+
+// How the products of an 8-bit weight are formed.
+//   kS8    int8 codes x int8 codes in s32
+//   kE4m3  e4m3 codes x e4m3 codes in f32; needs compute capability 8.9
+//   others 16-bit activations x e4m3 or e5m2 weights, converted exactly, in f32
+enum class ByteKind : int32_t {
+  kS8 = 0,
+  kE4m3 = 1,
+  kF16E4m3 = 2,
+  kF16E5m2 = 3,
+  kBf16E4m3 = 4,
+  kBf16E5m2 = 5
+};
+
+constexpr int kByteDepth = 64;      // columns per pipeline stage; rows are padded to it with zeros
+constexpr int kBytePeriod = 32;     // runs of columns with one scale are multiples of it
+constexpr int kByteTileN = 128;     // columns of y per block
+constexpr int64_t kMaxInt8Depth = 131072;  // longest K of kS8: s32 sums
+
+inline int64_t byte_pitch(int64_t k) { return (k + kByteDepth - 1) / kByteDepth * kByteDepth; }
+inline bool byte_kind_wide(ByteKind kind) { return kind >= ByteKind::kF16E4m3; }
+
+// a: [M, K padded to kByteDepth] codes, zero beyond K; for the 16-bit kinds elements of 2 bytes,
+// whose pitch may be any multiple of 8 and whose columns beyond K are not read.
+// b: [N, byte_pitch(K)], zero beyond K; for the 16-bit kinds packed by pack_bytes(interleave).
+//   y = sum over g of a_scale[m, g] b_scale[n, g] (sum over k in g of (a - a_zero)(b - b_zero))
+struct ByteGemm {
+  ByteKind kind = ByteKind::kS8;
+  int64_t m = 0, n = 0, k = 0;
+  const void *a = nullptr;
+  int64_t lda = 0;  // elements
+  const uint8_t *b = nullptr;
+  const float *a_scale = nullptr;  // [M, a_groups]; NULL: ones (16-bit kinds)
+  int64_t a_group = 0;             // columns per scale; 0: one group
+  const float *b_scale = nullptr;  // [ceil(N / b_rows), b_groups]
+  int64_t b_group = 0, b_rows = 1;
+  // kS8 only, or NULL. Sums and zeros are per group of b.
+  const int32_t *a_zero = nullptr;  // [M]
+  const int32_t *a_sum = nullptr;   // [M, b_groups] sums of a's codes; with b_zero
+  const int32_t *b_zero = nullptr;  // [N, b_groups]
+  const int32_t *b_sum = nullptr;   // [N, b_groups] sums of (b - b_zero); with a_zero
+  const float *bias = nullptr;      // [N] or NULL
+  void *y = nullptr;
+  int64_t ldy = 0;
+  Real y_type = Real::kF16;
+  float *partial = nullptr;  // [splits, M, N] when splits > 1
+  int32_t splits = 1;
+};
+
+// Parts that K is cut into, so that few rows still fill `sm_count` multiprocessors; the partial
+// sums are added in a fixed order.
+inline int32_t byte_splits(int64_t m, int64_t n, int64_t k, uint32_t sm_count) {
+  if (m > 64) return 1;
+  const int64_t rows = m <= 16 ? 16 : 64;
+  const int64_t tiles = (n + kByteTileN - 1) / kByteTileN * ((m + rows - 1) / rows);
+  const int64_t depth = byte_pitch(k) / kByteDepth;
+  int64_t splits = (2 * static_cast<int64_t>(sm_count == 0 ? 64 : sm_count) + tiles - 1) / tiles;
+  if (splits > depth / 8) splits = depth / 8;  // at least 8 stages each
+  return static_cast<int32_t>(splits < 1 ? 1 : splits > 16 ? 16 : splits);
+}
+
+// ---------------------------------------------------------------- rounding of activations
+
+enum class RoundMode : int32_t {
+  kInt8Token = 0,  // s = max|x| / 127, q = clamp(rne(x / s))
+  kInt8TokenAsym = 1,  // s = (max(x, 0) - min(x, 0)) / 255, z = clamp(rne(-128 - min / s))
+  kInt8Static = 2,     // q = clamp(rne(x / s) + z)
+  kFp8Token = 3,       // s = max|x| / 448, q = e4m3(clamp(x / s))
+  kFp8Group = 4,       // the same per run of `group` columns
+  kFp8Static = 5
+};
+
+struct RoundActivations {
+  RoundMode mode = RoundMode::kInt8Token;
+  int64_t m = 0, k = 0;
+  const void *x = nullptr;  // [M, K]
+  int64_t ldx = 0;
+  Real x_type = Real::kF16;
+  int64_t group = 0;         // kFp8Group
+  float static_scale = 1;    // k*Static
+  int32_t static_zero = 0;   // kInt8Static
+  float bound = 0;           // kFp8*: x is clamped to +-bound first; 0: it is not
+  bool as_f16 = false;       // kFp8*: write codes as f16 values instead of bytes
+  void *codes = nullptr;     // [M, byte_pitch(K)]
+  float *scales = nullptr;   // [M], kFp8Group: [M, ceil(K / group)]
+  int32_t *zeros = nullptr;  // [M], when a zero point may be other than 0
+  int32_t *sums = nullptr;   // [M, ceil(K / sum_group)] sums of int8 codes, or NULL
+  int64_t sum_group = 0;     // 0: all of K
+};
+
+// ---------------------------------------------------------------- weights of any block format
+
+enum class BlockFormat : int32_t {
+  kInt = 0,    // streams of 2..8-bit codes, any groups, any order of columns
+  kNf4 = 1,    // 16 values, scales per block of the flattened matrix
+  kMxfp4 = 2,  // e2m1, e8m0 per 32
+  kNvfp4 = 3,  // e2m1, e4m3 per 16, one divisor
+  kGguf = 4,   // blocks of GGUF
+  kByte = 5    // int8 rows with scales per group and zero points
+};
+
+// Where codes and scales of W lie; which members count depends on the format.
+//   kInt    codes: row n is a stream of b-bit codes in words of 32 bits, code_pitch words apart;
+//           W = scale[g, n] * (code - zero[g, n]), g = order[k] or (k + k_begin) / group
+//   kNf4    codes: element i of the flattened matrix in byte i / 2, upper half first;
+//           W = table[code] * scale[i / group]
+//   kMxfp4  codes: [N, K / 2], low half first; scale_bytes [N, G]
+//   kNvfp4  the same, W = e2m1 * (e4m3 / divisor)
+//   kGguf   codes: [N, K / elements] blocks, type = ggml's number
+//   kByte   codes: [N, K] int8; W = scale[n, g] * (code - zero[n, g])
+struct BlockWeights {
+  BlockFormat format = BlockFormat::kInt;
+  int64_t n = 0, k = 0;
+  const void *codes = nullptr;
+  int64_t codes_bytes = 0;  // of the array at codes
+  int64_t code_pitch = 0;   // kInt: words between rows
+  int32_t bits = 4;         // kInt
+  int32_t type = 0;         // kGguf
+  const uint8_t *scale_bytes = nullptr;
+  const float *scales = nullptr;
+  const float *zeros = nullptr;    // kInt, kByte: NULL: `zero` for all
+  const int32_t *order = nullptr;  // kInt: [K] group of each column, or NULL
+  int64_t group = 0;               // columns (kNf4: elements) per scale
+  int64_t groups = 1;              // scales per row
+  int64_t k_begin = 0;             // first column's position in its first group
+  float zero = 0;
+  float divisor = 1;
+  float table[16] = {};  // kNf4
+};
+
+constexpr int64_t kGemvRows = 8;  // up to here W is read once by a GEMV in f32
+
+struct BlockLinear {
+  BlockWeights w;
+  int64_t m = 0;
+  const void *x = nullptr;
+  int64_t ldx = 0;
+  Real x_type = Real::kF16;           // kF16 or kBf16: W is rounded to it for m > kGemvRows
+  const float *row_scale = nullptr;   // [M], y is multiplied by it before bias, or NULL
+  const float *bias = nullptr;
+  void *y = nullptr;
+  int64_t ldy = 0;
+  Real y_type = Real::kF16;
+};
+
+// ---------------------------------------------------------------- loading
+
+// Rows of bytes to rows of `pitch` bytes, the rest zero. interleave: in every 16 bytes, byte 4 t + i
+// (i < 2) is source byte 2 t + i and byte 4 t + 2 + i is source byte 2 t + 8 + i, the order in which
+// the 16-bit kinds of ByteGemm hold B.
+struct PackBytes {
+  const uint8_t *source = nullptr;
+  int64_t rows = 0, row_bytes = 0;
+  uint8_t *packed = nullptr;
+  int64_t pitch = 0;
+  bool interleave = false;
+};
+
+// out[n, g] = sum over the columns of group g of (w[n, k] - zero[n, g]).
+struct SumBytes {
+  const uint8_t *w = nullptr;  // int8 [N, pitch]
+  int64_t n = 0, k = 0, pitch = 0;
+  int64_t group = 0;              // 0: all of K
+  const int32_t *zero = nullptr;  // [N, G] or NULL
+  int32_t *out = nullptr;
+};
+
+// Codes in one of the checkpoint layouts to a stream per row.
+enum class CodeLayout : int32_t {
+  kStreamDown = 0,  // words [ceil(K b / 32), N], a stream down each column
+  kStreamRow = 1,   // words [N, ceil(K b / 32)]
+  kPlanarDown = 2,  // planes of 8, 4, 2, 1 bits per 32 codes, down each column
+  kSparseRow = 3,   // floor(32 / b) codes a word, along rows
+  kAwq = 4,         // 4 bits, words [K, N / 8], nibbles in AWQ's order
+  kSparseDown = 5   // floor(32 / b) codes a word, down each column
+};
+struct PackCodes {
+  CodeLayout layout = CodeLayout::kStreamDown;
+  const uint32_t *source = nullptr;
+  int64_t source_pitch = 0;  // words between rows of the source
+  int64_t source_words = 0;
+  int64_t n = 0, k = 0;
+  int32_t bits = 4;
+  uint32_t *packed = nullptr;  // [N, code_pitch(K, b)]
+};
+inline int64_t code_pitch(int64_t k, int bits) { return (k + 31) / 32 * bits; }
+
+// One side's launchers. `sm` is the device's compute capability.
+struct QuantizedOps {
+  // Host bytes into device memory by value, in pieces: for tables made on the host while loading.
+  OpError (*upload)(const pluq_exec *exec, const void *source_host, int64_t bytes, void *out);
+  OpError (*pack_bytes)(const pluq_exec *exec, const PackBytes &args);
+  OpError (*sum_bytes)(const pluq_exec *exec, const SumBytes &args);
+  OpError (*pack_codes)(const pluq_exec *exec, const PackCodes &args);
+  OpError (*round)(const pluq_exec *exec, const RoundActivations &args);
+  // x of 16 or 32 bits to rows of `out_type` with byte_pitch(K) elements, zero beyond K.
+  OpError (*cast)(const pluq_exec *exec, const RoundActivations &args, Real out_type);
+  OpError (*byte_gemm)(const pluq_exec *exec, const ByteGemm &args);
+  OpError (*block_linear)(const pluq_exec *exec, const BlockLinear &args);
+};
+
+const QuantizedOps &quantized_ops_emulated();
+#if defined(PLUQ_HAS_CUDA) && PLUQ_HAS_CUDA
+const QuantizedOps &quantized_ops_device();
+#endif
+
+}  // namespace cuda
+}  // namespace pluq
