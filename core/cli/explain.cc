@@ -85,7 +85,13 @@ std::vector<Setting> settings(const CommonFlags& flags, const RunConfig& merged,
 boost::json::object to_json(const Inspection& found, const std::vector<Setting>& all) {
   boost::json::array layers, values;
   for (const LayerReport& l : found.layers) {
-    layers.push_back(boost::json::object{{"name", l.name},
+    boost::json::array answers;
+    for (const FormatAnswer& a : l.answers) {
+      answers.push_back(boost::json::object{
+          {"format", a.format}, {"answer", a.answer}, {"score", a.score}, {"reason", a.reason}});
+    }
+    layers.push_back(boost::json::object{{"answers", std::move(answers)},
+                                         {"name", l.name},
                                          {"format", l.format},
                                          {"scheme", l.scheme},
                                          {"kernel", l.kernel},
@@ -106,6 +112,11 @@ void print(const Inspection& found, const std::vector<Setting>& all) {
     fmt::print("{}\n  {} {} by {}{}\n  decided by {}{}\n", l.name, l.format, l.scheme,
                l.kernel.empty() ? "no kernel yet" : l.kernel, l.provisional ? " (provisional)" : "",
                l.decided_by, l.reason.empty() ? "" : "; " + l.reason);
+    for (const FormatAnswer& a : l.answers) {
+      fmt::print("    {} {}{}{}\n", a.format, a.answer,
+                 a.score > 0 ? fmt::format(" with score {}", a.score) : "",
+                 a.reason.empty() ? "" : ": " + a.reason);
+    }
   }
 }
 

@@ -22,7 +22,8 @@ struct LayerReport {
   double bits_per_weight = 0;
   uint64_t bytes = 0;  // of its tensors in the checkpoint
   bool provisional = false;
-  bool rounds_activations = false;  // as the checkpoint says
+  bool rounds_activations = false;    // as the checkpoint says
+  std::vector<FormatAnswer> answers;  // of every loaded format; from inspect_model alone
 };
 
 LayerReport make_report(const LayerRequest& request, const ResolvedLayer& resolved);

@@ -61,6 +61,7 @@ std::shared_ptr<LayerResolver> make_resolver(const PluginHost& host, const Opene
   r.activations = options.activations;
   r.max_tokens = options.max_batch_tokens;
   r.headers_only = headers_only;
+  r.keep_answers = headers_only;
   return std::make_shared<LayerResolver>(host, opened.checkpoint, std::move(r));
 }
 
@@ -312,6 +313,7 @@ Inspection inspect_model(const PluginHost& host, const LoadOptions& options) {
     } else {
       out.layers.push_back(make_report(request, resolved));
     }
+    out.layers.back().answers = resolved.answers;
     if (request.alias.empty()) out.parameters += request.in_features * request.out_features;
   }
   out.kv = read_kv_scheme(*resolver, *opened.checkpoint, plan, opened.config);

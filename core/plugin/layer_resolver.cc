@@ -65,6 +65,15 @@ std::string quote(const boost::json::value& quantization) {
   return "the checkpoint says " + (out.empty() ? std::string("nothing of its quant_method") : out);
 }
 
+FormatAnswer answer_of(const std::string& format, const MethodChoice& choice) {
+  return {format,
+          choice.verdict == PLUQ_VERDICT_USE                 ? "serves it"
+          : choice.verdict == PLUQ_VERDICT_LEAVE_UNQUANTIZED ? "leaves it plain"
+          : choice.verdict == PLUQ_VERDICT_UNSUPPORTED       ? "cannot serve it"
+                                                             : "declines",
+          choice.verdict == PLUQ_VERDICT_USE ? choice.score : 0, choice.reason};
+}
+
 // What nobody quantizes: a router chooses experts by small differences, an embedding is looked up.
 bool stays_plain(const LayerRequest& request) {
   return request.kind == "embedding" || request.kind == "router";
@@ -85,7 +94,7 @@ LayerResolver::LayerResolver(const PluginHost& host, std::shared_ptr<const Check
   for (const auto& format : host_.formats()) {
     const FormatHandle::Probe probe = format->probe(container, options_.quantization, sample);
     if (probe.score <= 0) {
-      declined_.push_back(fmt::format("{}: {}", format->id(), probe.reason));
+      declined_.push_back({format->id(), "declines", 0, probe.reason});
       continue;
     }
     Claimant claimant{format.get(), {}, probe.score, {}, {}};
@@ -188,6 +197,26 @@ void LayerResolver::bind(const LayerRequest& request, std::vector<pluq_tensor> f
   }
 }
 
+// What every loaded format says of a layer: the claimants layer by layer, the others once for the
+// whole checkpoint.
+std::vector<FormatAnswer> LayerResolver::ask_all(const pluq_layer_desc& desc) const {
+  std::vector<FormatAnswer> out;
+  for (const Claimant& claimant : claimants_) {
+    if (!claimant.error.empty()) {
+      out.push_back({claimant.format->id(), "cannot serve it", 0, claimant.error});
+      continue;
+    }
+    try {
+      out.push_back(answer_of(claimant.format->id(),
+                              claimant.config.get_quant_method(desc, options_.device)));
+    } catch (const Error& e) {
+      out.push_back({claimant.format->id(), "cannot serve it", 0, e.what()});
+    }
+  }
+  out.insert(out.end(), declined_.begin(), declined_.end());
+  return out;
+}
+
 ResolvedLayer LayerResolver::resolve(const LayerRequest& request) {
   ResolvedLayer out;
   std::vector<pluq_tensor> found = tensors_of(request, &out);
@@ -198,6 +227,7 @@ ResolvedLayer LayerResolver::resolve(const LayerRequest& request) {
   const bool plain =
       found.size() == 1 && text_of(found[0].name) == "weight" && is_plain_float(found[0].dtype.id);
 
+  if (options_.keep_answers) out.answers = ask_all(desc);
   for (const LayerRule& rule : options_.rules) {
     if (!rule.pattern.match(request.name) &&
         (request.alias.empty() || !rule.pattern.match(request.alias)))
@@ -205,6 +235,9 @@ ResolvedLayer LayerResolver::resolve(const LayerRequest& request) {
     Claimant& claimant = instance(rule.format, rule.where);
     out.decided_by = fmt::format("{}: {} -> {}", rule.where, rule.pattern.text(), rule.format);
     MethodChoice choice = claimant.config.get_quant_method(desc, options_.device);
+    if (options_.keep_answers) {
+      out.answers.insert(out.answers.begin(), answer_of(rule.format + " by rule", choice));
+    }
     if (choice.verdict == PLUQ_VERDICT_USE) {
       out.method = std::move(choice.method);
       bind(request, std::move(found), &out);
@@ -344,7 +377,7 @@ KvDescription LayerResolver::kv_cache(const std::string& attention, int64_t kv_h
 void LayerResolver::nobody(const LayerRequest& request, const std::vector<pluq_tensor>& tensors,
                            const std::vector<std::string>& answers) const {
   std::vector<std::string> all = answers;
-  all.insert(all.end(), declined_.begin(), declined_.end());
+  for (const FormatAnswer& d : declined_) all.push_back(d.format + ": " + d.reason);
   for (const PluginReport& r : host_.reports()) {
     if (!r.loaded) all.push_back(fmt::format("{} was refused: {}", r.path, r.reason));
   }

@@ -43,6 +43,15 @@ struct ResolverOptions {
   uint32_t activations = PLUQ_ACTIVATIONS_CHECKPOINT;
   int64_t max_tokens = 512;
   bool headers_only = false;  // give formats no tensor data (inspect)
+  bool keep_answers = false;  // ask every format about every layer, for explain
+};
+
+// What one format says of one layer.
+struct FormatAnswer {
+  std::string format;  // id, or the instance's name in the configuration
+  std::string answer;  // "serves it", "leaves it plain", "declines", "cannot serve it"
+  int32_t score = 0;   // of "serves it"
+  std::string reason;  // may be empty
 };
 
 struct LayerRequest {
@@ -66,6 +75,7 @@ struct ResolvedLayer {
   std::string
       decided_by;      // "quantization_config of config.json" or "run.yaml:12:3: lm_head -> dense"
   std::string reason;  // further words, may be empty
+  std::vector<FormatAnswer> answers;  // of every loaded format, with keep_answers
   // A rule asks for this format and the file holds plain floats: quantize while loading.
   const FormatHandle* quantize_with = nullptr;
   boost::json::value quantize_options;
@@ -108,6 +118,7 @@ class LayerResolver {
   pluq_layer_desc describe(const LayerRequest& request,
                            const std::vector<pluq_tensor>& tensors) const;
   void bind(const LayerRequest& request, std::vector<pluq_tensor> found, ResolvedLayer* out);
+  std::vector<FormatAnswer> ask_all(const pluq_layer_desc& desc) const;
   [[noreturn]] void nobody(const LayerRequest& request, const std::vector<pluq_tensor>& tensors,
                            const std::vector<std::string>& answers) const;
 
@@ -116,9 +127,8 @@ class LayerResolver {
   ResolverOptions options_;
   std::vector<Claimant> claimants_;
   std::vector<std::unique_ptr<Claimant>> instances_;
-  std::deque<FormatConfig> kept_;  // of layers quantized while loading
-  std::vector<std::string>
-      declined_;  // "gptq: no quantization config" of every format that claims nothing
+  std::deque<FormatConfig> kept_;       // of layers quantized while loading
+  std::vector<FormatAnswer> declined_;  // of every format that claims nothing in the checkpoint
   std::set<std::string> used_;
 };
 

@@ -169,6 +169,30 @@ said = {s['name']: s for s in e.get('settings', [])}
 why = {l['name']: l['decided_by'] for l in e.get('layers', [])}
 check('explain: settings', said.get('threads', {}).get('source') == '--threads' and said.get('compute', {}).get('value') == 'fast' and said.get('kv_cache', {}).get('value') in ('f16', 'f32'), r.stderr)
 check('explain: rules', 'explain.yaml:3:' in why.get('model.layers.0.self_attn.v_proj', '') and 'the tensors in the file' in why.get('model.layers.1.mlp.up_proj', ''), r.stderr or why)
+answers = {l['name']: {a['format']: a for a in l['answers']} for l in e.get('layers', [])}
+v, up = answers.get('model.layers.0.self_attn.v_proj', {}), answers.get('model.layers.1.mlp.up_proj', {})
+check('explain: the answer to a rule', v.get('dense by rule', {}).get('answer') == 'serves it', v)
+check('explain: scores', up.get('dense', {}).get('answer') == 'serves it' and up['dense']['score'] > 0, up)
+check('explain: why formats decline', all(up.get(f, {}).get('answer') == 'declines' and 'no quantization config' in up[f]['reason'] for f in ('gptq', 'fp8', 'w8a8')), up)
+r = run('explain', tiny)
+check('explain: as text', 'dense serves it with score ' in r.stdout and 'w8a8 declines: the checkpoint has no quantization config' in r.stdout, r.stdout[:2000])
+
+# The KV cache in 8 bits: close to f32, the same bits for any number of threads, a sequence longer than blocks.
+ids = ','.join(str(7 * i % 250) for i in range(75))
+def kv_logits(kind, *flags):
+    r = run('logits', tiny, '--ids', ids, '--out', f'{work}/kv.npy', '--compute', 'exact', '--kv-cache', kind, *flags)
+    assert r.returncode == 0, r.stderr
+    return np.load(f'{work}/kv.npy'), r.stderr
+full = kv_logits('f32')[0]
+for kind, bound in (('fp8_e4m3', 0.1), ('fp8_e5m2', 0.2), ('int8', 0.03)):
+    a, said = kv_logits(kind)
+    check(f'kv {kind}: near f32', 0 < relative(a, full) < bound, relative(a, full))
+    check(f'kv {kind}: threads', (kv_logits(kind, '--threads', 1)[0] == a).all())
+    check(f'kv {kind}: no words', 'KV' not in said, said)
+    b, said = kv_logits(kind + ':head')
+    check(f'kv {kind}: no scales', (a == b).all() and 'the checkpoint has no KV scales; scales are computed for each head and token instead' in said, said)
+r = json.loads(run('inspect', tiny, '--kv-cache', 'int8', '--json').stdout or '{}')
+check('kv: inspect', r.get('kv_cache', {}).get('type') == 'int8:token', r.get('kv_cache'))
 
 
 def model(name, change=None, config=None, base=tiny):
@@ -252,7 +276,9 @@ wrong = [
     (2, ['run', tiny, '-p', 'x', '--compute', 'quick'], ['compute']),
     (2, ['run', tiny, '-p', 'x', '--device', 'cuda'], ['not built']),
     (2, ['run', tiny, '-p', 'x', '--device', 'tpu'], ['accepted are cpu']),
-    (2, ['run', tiny, '-p', 'x', '--kv-cache', 'fp8_e4m3'], ['not built yet']),
+    (2, ['run', tiny, '-p', 'x', '--kv-cache', 'fp8'], ["'fp8' is not a KV cache type", 'fp8_e4m3, fp8_e5m2, int8']),
+    (2, ['run', tiny, '-p', 'x', '--kv-cache', 'f16:head'], ['a KV cache of f16 has no scales']),
+    (2, ['run', tiny, '-p', 'x', '--kv-cache', 'int8:row'], ["'row'", 'accepted are tensor, head, token']),
     (3, ['run', tiny, '-p', 'x', '--chat'], ['no chat template', 'chat_template.jinja', '--chat-template']),
     (2, ['run', tiny, '-p', 'x', '--chat', '--json'], ['--json']),
     (2, ['run', tiny, '-p', 'x', '--system', 'y'], ['--chat']),

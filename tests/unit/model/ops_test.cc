@@ -206,34 +206,95 @@ double decoded(uint32_t dtype, const std::byte* base, int64_t at) {
   return (bits & 0x8000) != 0 ? -value : value;
 }
 
+// The value of an 8-bit code.
+double decoded8(uint32_t dtype, uint8_t code) {
+  if (dtype == PLUQ_DTYPE_I8) return static_cast<int8_t>(code);
+  const int mantissa = dtype == PLUQ_DTYPE_F8_E4M3 ? 3 : 2, bias = mantissa == 3 ? 7 : 15;
+  const int exponent = (code & 0x7f) >> mantissa;
+  const double fraction = std::ldexp(static_cast<double>(code & ((1 << mantissa) - 1)), -mantissa);
+  if (mantissa == 3 ? (code & 0x7f) == 0x7f : exponent == 31) {
+    return mantissa == 2 && fraction == 0 ? std::numeric_limits<double>::infinity() : std::nan("");
+  }
+  const double value =
+      exponent == 0 ? std::ldexp(fraction, 1 - bias) : std::ldexp(1 + fraction, exponent - bias);
+  return (code & 0x80) != 0 ? -value : value;
+}
+
+// The value of the finite code nearest to x, the even one of two; what is beyond them all clamps.
+double rounded8(uint32_t dtype, double x) {
+  const double limit = dtype == PLUQ_DTYPE_F8_E4M3   ? 448
+                       : dtype == PLUQ_DTYPE_F8_E5M2 ? 57344
+                                                     : 128;
+  x = std::clamp(x, -limit, std::min(limit, dtype == PLUQ_DTYPE_I8 ? 127.0 : limit));
+  double best = 0, distance = std::numeric_limits<double>::infinity();
+  bool even = false;
+  for (int code = 0; code < 256; ++code) {
+    const double value = decoded8(dtype, static_cast<uint8_t>(code));
+    if (!std::isfinite(value)) continue;
+    const double d = std::abs(value - x);
+    if (d < distance || (d == distance && !even)) {
+      best = value;
+      distance = d;
+      even = code % 2 == 0;
+    }
+  }
+  return best;
+}
+
+bool is_byte(uint32_t dtype) {
+  return dtype == PLUQ_DTYPE_F8_E4M3 || dtype == PLUQ_DTYPE_F8_E5M2 || dtype == PLUQ_DTYPE_I8;
+}
+
 // A cache of two layers whose blocks lie in another order than their tokens.
 struct Cache {
   KvView view;
   std::vector<int32_t> table;
   std::vector<std::byte> k, v;
+  std::vector<float> k_scale, v_scale;
 
-  Cache(uint32_t dtype, int64_t tokens, int64_t kv_heads, int64_t head_dim) {
+  Cache(uint32_t dtype, int64_t tokens, int64_t kv_heads, int64_t head_dim,
+        bool token_scales = false) {
     const int64_t used = (tokens + kKvBlock - 1) / kKvBlock;
     view.dtype = dtype;
     view.num_blocks = used + 2;
     view.kv_heads = kv_heads;
     view.head_dim = head_dim;
     for (int64_t b = 0; b < used; ++b) table.push_back(static_cast<int32_t>(used - b));
-    const int64_t element = dtype == PLUQ_DTYPE_F32 ? 4 : 2;
+    const int64_t element = dtype == PLUQ_DTYPE_F32 ? 4 : is_byte(dtype) ? 1 : 2;
     k.assign(static_cast<size_t>(2 * view.num_blocks * kv_heads * kKvBlock * head_dim * element),
              std::byte{0xff});  // NaN
     v = k;
     view.table = table.data();
     view.k = k.data();
     view.v = v.data();
+    if (!is_byte(dtype)) return;
+    view.token_scales = token_scales;
+    k_scale.assign(static_cast<size_t>(2 * view.num_blocks * kv_heads * kKvBlock), kPoison);
+    v_scale = k_scale;
+    for (size_t i = 0; !token_scales && i < static_cast<size_t>(2 * kv_heads); ++i) {
+      const float unit = dtype == PLUQ_DTYPE_I8 ? 0.03F : 0.011F;
+      k_scale[i] = unit * static_cast<float>(i + 1);
+      v_scale[i] = unit * static_cast<float>(2 * i + 1);
+    }
+    view.k_scale = k_scale.data();
+    view.v_scale = v_scale.data();
+  }
+  double scale(bool value, int64_t layer, int64_t token, int64_t head) const {
+    if (!is_byte(view.dtype)) return 1;
+    return (value ? v_scale : k_scale)[static_cast<size_t>(view.scale(layer, token, head))];
+  }
+  double element(bool value, int64_t at) const {
+    const std::byte* base = value ? v.data() : k.data();
+    return is_byte(view.dtype) ? decoded8(view.dtype, static_cast<uint8_t>(base[at]))
+                               : decoded(view.dtype, base, at);
   }
   double key(int64_t layer, int64_t token, int64_t head, int64_t d) const {
-    return decoded(view.dtype, k.data(),
-                   view.block(layer, token, head) + d * kKvBlock + token % kKvBlock);
+    return scale(false, layer, token, head) *
+           element(false, view.block(layer, token, head) + d * kKvBlock + token % kKvBlock);
   }
   double value(int64_t layer, int64_t token, int64_t head, int64_t d) const {
-    return decoded(view.dtype, v.data(),
-                   view.block(layer, token, head) + token % kKvBlock * view.head_dim + d);
+    return scale(true, layer, token, head) *
+           element(true, view.block(layer, token, head) + token % kKvBlock * view.head_dim + d);
   }
 };
 
@@ -284,6 +345,89 @@ TEST_P(Ops, StoreKvRoundsToNearestEven) {
     x.assign(x.size(), kPoison);
     ops().store_kv(cache.view, false, 1, 3, x.data());
     EXPECT_TRUE(std::isnan(cache.key(1, 3, 0, 0)));
+  }
+}
+
+constexpr uint32_t kByteTypes[] = {PLUQ_DTYPE_F8_E4M3, PLUQ_DTYPE_F8_E5M2, PLUQ_DTYPE_I8};
+
+// Every code, every border between two codes and its neighbours, and values of all sizes.
+std::vector<float> byte_arguments(uint32_t dtype) {
+  std::vector<float> out{0.0F, -0.0F, 1e-30F, -1e-30F, 1e9F, -1e9F, 3e38F, -3e38F};
+  std::vector<double> values;
+  for (int code = 0; code < 256; ++code) {
+    const double value = decoded8(dtype, static_cast<uint8_t>(code));
+    if (std::isfinite(value)) values.push_back(value);
+  }
+  std::sort(values.begin(), values.end());
+  for (size_t i = 0; i < values.size(); ++i) {
+    const double border = i + 1 < values.size() ? (values[i] + values[i + 1]) / 2 : values[i] * 1.1;
+    for (const double x : {values[i], border}) {
+      const auto f = static_cast<float>(x);
+      for (const float y : {f, std::nextafter(f, 1e30F), std::nextafter(f, -1e30F)})
+        out.push_back(y);
+    }
+  }
+  return out;
+}
+
+// Codes with given scales are those of the nearest value, for every code and border.
+TEST_P(Ops, StoreKvOfBytesRoundsToNearestEvenAndClamps) {
+  for (const uint32_t dtype : kByteTypes) {
+    std::vector<float> x = byte_arguments(dtype);
+    const int64_t heads = 2, d = static_cast<int64_t>((x.size() + 1) / 2), tokens = 35;
+    x.resize(static_cast<size_t>(heads * d), 1.0F);
+    for (const bool unit : {true, false}) {
+      Cache cache(dtype, tokens, heads, d);
+      if (unit) {
+        cache.k_scale.assign(cache.k_scale.size(), 1.0F);
+        cache.v_scale.assign(cache.v_scale.size(), 1.0F);
+      }
+      for (const int64_t token : {0, 15, 16, 34}) {
+        for (const bool value : {false, true}) {
+          ops().store_kv(cache.view, value, 1, token, x.data());
+          for (int64_t h = 0; h < heads; ++h) {
+            const double scale = cache.scale(value, 1, token, h);
+            for (int64_t i = 0; i < d; ++i) {
+              const float given = x[static_cast<size_t>(h * d + i)];
+              const float scaled = given / static_cast<float>(scale);
+              const double got = value ? cache.value(1, token, h, i) : cache.key(1, token, h, i);
+              ASSERT_EQ(got, rounded8(dtype, static_cast<double>(scaled)) * scale)
+                  << "dtype " << dtype << " value " << given << " scale " << scale;
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+// Scales of tokens put the largest of each head on the last code, and a head of zeros stays zero.
+TEST_P(Ops, StoreKvScalesEachHeadOfEachToken) {
+  for (const uint32_t dtype : kByteTypes) {
+    const int64_t heads = 3, d = 20, tokens = 33;
+    Cache cache(dtype, tokens, heads, d, true);
+    const double limit = dtype == PLUQ_DTYPE_I8 ? 127 : dtype == PLUQ_DTYPE_F8_E4M3 ? 448 : 57344;
+    for (const int64_t token : {0, 15, 16, 32}) {
+      std::vector<float> x = normal(heads * d, static_cast<float>(token + 1));
+      std::fill(x.begin() + d, x.begin() + 2 * d, 0.0F);
+      for (const bool value : {false, true}) {
+        ops().store_kv(cache.view, value, 1, token, x.data());
+        for (int64_t h = 0; h < heads; ++h) {
+          const double scale = cache.scale(value, 1, token, h);
+          double largest = 0;
+          for (int64_t i = 0; i < d; ++i)
+            largest =
+                std::max(largest, std::abs(static_cast<double>(x[static_cast<size_t>(h * d + i)])));
+          ASSERT_NEAR(scale, h == 1 ? 1.0 : largest / limit, 1e-6 * scale);
+          for (int64_t i = 0; i < d; ++i) {
+            const float scaled = x[static_cast<size_t>(h * d + i)] / static_cast<float>(scale);
+            const double got = value ? cache.value(1, token, h, i) : cache.key(1, token, h, i);
+            ASSERT_EQ(got, rounded8(dtype, static_cast<double>(scaled)) * scale);
+          }
+        }
+      }
+    }
+    EXPECT_TRUE(std::isnan(cache.scale(false, 1, 1, 0)) && std::isnan(cache.scale(true, 0, 0, 0)));
   }
 }
 
@@ -338,8 +482,8 @@ class Attention : public Ops {
     }
   }
 
-  void expect_oracle(uint32_t dtype, const Shape& s) {
-    Cache cache(dtype, s.start + s.count, s.kv_heads, s.head_dim);
+  void expect_oracle(uint32_t dtype, const Shape& s, bool token_scales = false) {
+    Cache cache(dtype, s.start + s.count, s.kv_heads, s.head_dim, token_scales);
     fill(s, &cache);
     AttentionArgs a;
     a.ldq = s.heads * s.head_dim + 2 * s.kv_heads * s.head_dim;  // q lies beside k and v
@@ -421,6 +565,21 @@ TEST_P(Attention, Softcap) {
   for (const uint32_t dtype : kDtypes) {
     expect_oracle(dtype, {4, 2, 16, 0, 21, 0, 1.0F, 2.0F});
     expect_oracle(dtype, {4, 2, 16, 30, 5, 9, 1.0F, 50.0F});
+  }
+}
+
+TEST_P(Attention, ScaledBytes) {
+  for (const uint32_t dtype : kByteTypes) {
+    for (const bool token_scales : {false, true}) {
+      expect_oracle(dtype, {4, 2, 16, 0, 37, 0, 0.25F, 0}, token_scales);
+      expect_oracle(dtype, {3, 3, 10, 5, 12, 0, 0.5F, 0}, token_scales);
+      expect_oracle(dtype, {8, 1, 64, 100, 3, 0, 0.125F, 0}, token_scales);
+      for (const int64_t window : {1, 16, 17, 40}) {
+        expect_oracle(dtype, {4, 2, 16, 0, 37, window, 0.25F, 0}, token_scales);
+        expect_oracle(dtype, {4, 2, 24, 63, 3, window, 0.25F, 0}, token_scales);
+      }
+      expect_oracle(dtype, {4, 2, 16, 30, 5, 9, 1.0F, 50.0F}, token_scales);
+    }
   }
 }
 
