@@ -10,7 +10,7 @@
 #include "base/file.h"
 #include "checkpoint/gguf.h"
 #include "conformance/trial.h"
-#include "device/device.h"
+#include "device/runtime.h"
 #include "plugin/host_table.h"
 #include "quantize/import.h"
 
@@ -62,7 +62,11 @@ RunConfig merge_config(const CommonFlags& flags, const std::string& model) {
   for (const auto& [name, level] : levels) {
     if (flags.log_level == name) set_log_level(level);
   }
-  check_device(config.device);
+  const DeviceChoice device = parse_device(config.device);
+  if (device.kind != PLUQ_DEVICE_CPU && config.compute == "exact") {
+    fail_usage("--device {}: exact arithmetic is there on the CPU only; use --compute fast",
+               config.device);
+  }
   return config;
 }
 
@@ -88,6 +92,7 @@ LoadOptions load_options(const RunConfig& config, bool quiet) {
     o.formats.push_back({f.name, f.type, f.options, f.where});
   for (const LayerSetting& l : config.layers) o.rules.push_back({l.pattern, l.format, l.where});
   o.quiet = quiet;
+  o.device = open_device(parse_device(config.device));
   return o;
 }
 

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <span>
 
+#include "device/runtime.h"
 #include "device/thread_pool.h"
 #include "pluq/abi.h"
 
@@ -43,6 +44,33 @@ class HostExec {
 
   pluq_exec exec_{};
   ThreadPool& pool_;
+};
+
+// A pluq_exec on the stream of a device beside the CPU; the workspace is memory of the device.
+class DeviceExec {
+ public:
+  DeviceExec(DeviceRuntime& runtime, void* workspace, uint64_t bytes, const pluq_host* host) {
+    exec_.struct_size = sizeof exec_;
+    exec_.device_kind = runtime.description().kind;
+    exec_.device_index = runtime.description().index;
+    exec_.host = host;
+    exec_.stream = runtime.stream();
+    exec_.workspace = workspace;
+    exec_.workspace_bytes = bytes;
+    exec_.worker = -1;
+    exec_.n_workers = 1;
+    exec_.parallel = [](const pluq_exec*, void (*fn)(void*, int32_t, int32_t), void* user) {
+      fn(user, 0, 1);
+    };
+    exec_.barrier = [](const pluq_exec*, int32_t) {};
+  }
+  DeviceExec(const DeviceExec&) = delete;
+  DeviceExec& operator=(const DeviceExec&) = delete;
+
+  const pluq_exec* get() const { return &exec_; }
+
+ private:
+  pluq_exec exec_{};
 };
 
 }  // namespace pluq

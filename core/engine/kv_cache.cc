@@ -20,13 +20,27 @@ int64_t KvShape::token_bytes() const {
          (codes + (token_scales() ? static_cast<int64_t>(sizeof(float)) : 0));
 }
 
-KvCache::KvCache(const KvShape& shape) : shape_(shape) {
+KvCache::KvCache(const KvShape& shape, std::shared_ptr<DeviceRuntime> device) : shape_(shape) {
   total_blocks_ = ceil_div(shape.context, kKvBlock);
   const auto tokens = checked_mul(total_blocks_, kKvBlock, "the KV cache");
   bytes_ = static_cast<size_t>(checked_mul(tokens, shape.token_bytes(), "the KV cache"));
   const auto scales =
       static_cast<size_t>(shape.token_scales() ? 2 * shape.layers * shape.kv_heads * tokens : 0);
   codes_bytes_ = bytes_ - scales * sizeof(float);
+  for (int64_t b = total_blocks_ - 1; b >= 0; --b) free_.push_back(static_cast<int32_t>(b));
+  if (device != nullptr) {
+    on_device_ =
+        DeviceBuffer(device, bytes_, fmt::format("a KV cache of {} tokens", shape.context));
+    device->zero(on_device_.data(), bytes_);
+    const size_t each = shape.k_scale.size() * sizeof(float);
+    device_scales_ = DeviceBuffer(device, 2 * each, "scales of the KV cache");
+    if (each > 0) {
+      device->upload(device_scales_.data(), shape.k_scale.data(), each);
+      device->upload(device_scales_.as<float>() + shape.k_scale.size(), shape.v_scale.data(), each);
+    }
+    data_ = on_device_.as<std::byte>();
+    return;
+  }
   void* data = ::mmap(nullptr, bytes_, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (data == MAP_FAILED) {
@@ -34,10 +48,11 @@ KvCache::KvCache(const KvShape& shape) : shape_(shape) {
          shape.context, bytes_ >> 20, std::strerror(errno));
   }
   data_ = static_cast<std::byte*>(data);
-  for (int64_t b = total_blocks_ - 1; b >= 0; --b) free_.push_back(static_cast<int32_t>(b));
 }
 
-KvCache::~KvCache() { ::munmap(data_, bytes_); }
+KvCache::~KvCache() {
+  if (on_device_.data() == nullptr) ::munmap(data_, bytes_);
+}
 
 void KvCache::grow(int64_t length) {
   const auto blocks = static_cast<size_t>(ceil_div(length, kKvBlock));
@@ -68,6 +83,9 @@ KvView KvCache::view() const {
   if (v.token_scales) {
     v.k_scale = reinterpret_cast<float*>(data_ + codes_bytes_);
     v.v_scale = v.k_scale + (bytes_ - codes_bytes_) / sizeof(float) / 2;
+  } else if (shape_.quantized() && on_device_.data() != nullptr) {
+    v.k_scale = device_scales_.as<float>();
+    v.v_scale = v.k_scale + shape_.k_scale.size();
   } else if (shape_.quantized()) {
     // Given scales are only read; the view's pointer also serves those that are written.
     v.k_scale = const_cast<float*>(shape_.k_scale.data());

@@ -5,8 +5,10 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
+#include "device/runtime.h"
 #include "model/kv_view.h"
 
 namespace pluq {
@@ -30,8 +32,9 @@ struct KvShape {
 
 class KvCache {
  public:
-  // Throws Error(kFailed) with the numbers when the address space cannot be reserved.
-  explicit KvCache(const KvShape& shape);
+  // Throws Error(kFailed) with the numbers when the address space cannot be reserved. On a device
+  // all of the memory is taken at once; only the block table stays with the host.
+  explicit KvCache(const KvShape& shape, std::shared_ptr<DeviceRuntime> device = nullptr);
   ~KvCache();
   KvCache(const KvCache&) = delete;
   KvCache& operator=(const KvCache&) = delete;
@@ -49,6 +52,8 @@ class KvCache {
   int64_t total_blocks_ = 0;
   size_t bytes_ = 0;
   std::byte* data_ = nullptr;
+  DeviceBuffer on_device_;      // instead of mapped memory
+  DeviceBuffer device_scales_;  // given scales, K's before V's
   size_t codes_bytes_ = 0;      // of K and V; scales of tokens lie behind them
   std::vector<int32_t> table_;  // [blocks of the sequence] -> physical block
   std::vector<int32_t> free_;   // physical blocks, the next one at the back

@@ -14,8 +14,10 @@ KvShape kv_shape(const Model& model, int64_t context, const SessionOptions& opti
   const KvShape shape{
       c.num_hidden_layers, c.num_key_value_heads, c.head_dim, options.kv_dtype, context,
       options.k_scale,     options.v_scale};
-  require_memory(static_cast<uint64_t>(shape.token_bytes() * context),
-                 fmt::format("a KV cache of {} tokens", context));
+  if (model.device() == nullptr) {
+    require_memory(static_cast<uint64_t>(shape.token_bytes() * context),
+                   fmt::format("a KV cache of {} tokens", context));
+  }
   return shape;
 }
 
@@ -25,7 +27,7 @@ Session::Session(std::shared_ptr<Model> model, const SessionOptions& options)
     : model_(std::move(model)),
       context_(options.context > 0 ? std::min(options.context, model_->max_context())
                                    : model_->max_context()),
-      cache_(kv_shape(*model_, context_, options)) {}
+      cache_(kv_shape(*model_, context_, options), model_->device()) {}
 
 void Session::check_room(size_t count) const {
   const auto total = length_ + static_cast<int64_t>(count);

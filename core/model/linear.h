@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "device/memory.h"
+#include "device/runtime.h"
 #include "device/thread_pool.h"
 #include "plugin/layer_resolver.h"
 
@@ -37,16 +38,28 @@ class Linear {
   static Linear load(const LayerRequest& request, ResolvedLayer resolved, std::vector<float> bias,
                      ThreadPool& pool);
 
+  // The same on a device: tensors are uploaded and repacked there. A layer that its format has no
+  // kernels for is dequantized by the host into 16-bit weights of `dtype` (F16 or BF16), the type
+  // of activations on the device.
+  static Linear load(const LayerRequest& request, ResolvedLayer resolved, std::vector<float> bias,
+                     ThreadPool& pool, std::shared_ptr<DeviceRuntime> runtime, uint32_t dtype);
+
   // y [m, N] = x [m, K] W^T + bias; rows ldx and ldy apart. exec as in the ABI: outside a region or
   // by all workers.
   void apply(const pluq_exec* exec, const float* x, int64_t ldx, int64_t m, float* y,
              int64_t ldy) const;
+  // On the device: x of its 16-bit type; y, too, or f32.
+  void apply_on_device(const pluq_exec* exec, const uint16_t* x, int64_t ldx, int64_t m, void* y,
+                       int64_t ldy, bool y_is_f32) const;
+  // ids: memory of the device.
+  void gather_on_device(const pluq_exec* exec, const int32_t* ids, int64_t count,
+                        uint16_t* y) const;
   // y [ids, K] = rows of W.
   void gather(const pluq_exec* exec, std::span<const int32_t> ids, float* y) const;
   // Rows [n_begin, n_end) of W as f32, ld = K.
   void dequantize(const pluq_exec* exec, int64_t n_begin, int64_t n_end, float* out) const;
   uint64_t workspace(int64_t max_tokens, int workers) const {
-    return method_.workspace(max_tokens, workers);
+    return plain_ ? 0 : method_.workspace(max_tokens, workers);
   }
 
   int64_t in_features() const { return k_; }
@@ -61,6 +74,14 @@ class Linear {
   std::vector<float> bias_;
   int64_t k_ = 0, n_ = 0;
   LayerReport report_;
+
+  // On a device.
+  std::shared_ptr<DeviceRuntime> runtime_;
+  uint32_t dtype_ = 0;                  // of activations there
+  std::vector<DeviceBuffer> uploaded_;  // tensors that the method keeps
+  DeviceBuffer device_buffer_;          // the method's, or 16-bit weights [N, K]
+  DeviceBuffer device_bias_;            // f32 [N]
+  bool plain_ = false;                  // 16-bit weights, multiplied by the engine itself
 };
 
 }  // namespace pluq

@@ -15,6 +15,7 @@
 #include "device/exec.h"
 #include "device/isa.h"
 #include "model/cpu/ops.h"
+#include "model/device_model.h"
 #include "model/load_quantize.h"
 #include "model/plan.h"
 #include "model/scratch.h"
@@ -47,6 +48,12 @@ Opened open_checkpoint(const LoadOptions& options) {
   return out;
 }
 
+// Activations on a device are of the model's 16-bit type; of f32 models bf16, which holds all their
+// range.
+uint32_t device_dtype(const ModelConfig& config) {
+  return config.dtype == "float16" ? PLUQ_DTYPE_F16 : PLUQ_DTYPE_BF16;
+}
+
 std::shared_ptr<LayerResolver> make_resolver(const PluginHost& host, const Opened& opened,
                                              const LoadOptions& options, int workers,
                                              bool headers_only) {
@@ -57,6 +64,10 @@ std::shared_ptr<LayerResolver> make_resolver(const PluginHost& host, const Opene
   r.formats = options.formats;
   r.rules = options.rules;
   r.device = describe_cpu(workers);
+  if (options.device != nullptr) {
+    r.device = options.device->description();
+    r.activation_dtype = device_dtype(opened.config);
+  }
   r.compute = options.compute;
   r.activations = options.activations;
   r.max_tokens = options.max_batch_tokens;
@@ -111,6 +122,8 @@ class ModelLoader {
     std::shared_ptr<Model> model(new Model());
     model->config_ = opened.config;
     model->pool_ = pool_;
+    model->device_ = options_.device;
+    if (options_.device != nullptr) model->device_dtype_ = device_dtype(opened.config);
     model->ops_ = &cpu_ops(best_isa(allowed_features()));
     model->max_tokens_ = options_.max_batch_tokens;
     model->max_context_ = options_.context > 0
@@ -133,7 +146,11 @@ class ModelLoader {
     check_memory(*model, *opened.checkpoint, out.kv);
     load_layers(*model, *opened.checkpoint, plan);
     make_rotations(*model);
-    make_scratch(*model);
+    if (model->device_ != nullptr) {
+      model->on_device_ = std::make_unique<DeviceModel>(*model, workspace_);
+    } else {
+      make_scratch(*model);
+    }
     out.tensors_unused = unused(*opened.checkpoint, *model->resolver_, opened.config);
     out.model = std::move(model);
     return out;
@@ -146,8 +163,11 @@ class ModelLoader {
       resolved =
           quantize_while_loading(*model.resolver_, request, std::move(resolved), *pool_, &owned_);
     }
-    Linear out = Linear::load(request, std::move(resolved),
-                              read_bias(*model.resolver_, checkpoint, request), *pool_);
+    std::vector<float> bias = read_bias(*model.resolver_, checkpoint, request);
+    Linear out = model.device_ == nullptr
+                     ? Linear::load(request, std::move(resolved), std::move(bias), *pool_)
+                     : Linear::load(request, std::move(resolved), std::move(bias), *pool_,
+                                    model.device_, model.device_dtype_);
     model.reports_.push_back(out.report());
     return out;
   }
@@ -165,6 +185,17 @@ class ModelLoader {
     const auto element = static_cast<int64_t>(dtype_by_id(dtype).block_bytes);
     const int64_t token = kv_token_bytes(model.config_, element, element == 1 && !kv.has_scales());
     const int64_t cache = checked_mul(token, model.max_context_, "the KV cache");
+    if (model.device_ != nullptr) {
+      const uint64_t needed = checkpoint.total_bytes() + static_cast<uint64_t>(cache);
+      const uint64_t free = model.device_->free_bytes();
+      if (needed > free) {
+        fail(ErrorKind::kFailed,
+             "{}: the model with a KV cache of {} tokens needs about {} MiB on the device, {} has "
+             "{} MiB free; a smaller --context needs less",
+             options_.path, model.max_context_, needed >> 20, model.device_->name(), free >> 20);
+      }
+      return;
+    }
     require_memory(checkpoint.total_bytes() + static_cast<uint64_t>(cache),
                    fmt::format("{}: loading the model, with a KV cache of {} tokens in {} MiB",
                                options_.path, model.max_context_, cache >> 20));
@@ -174,7 +205,8 @@ class ModelLoader {
     Progress progress("loading", static_cast<int64_t>(plan.linears().size()), options_.quiet);
     const auto linear = [&](const LayerRequest& request) {
       Linear out = load_one(model, checkpoint, request);
-      workspace_ = std::max(workspace_, out.workspace(model.max_tokens_, pool_->size()));
+      const int workers = model.device_ == nullptr ? pool_->size() : 1;
+      workspace_ = std::max(workspace_, out.workspace(model.max_tokens_, workers));
       progress.step(request.name);
       return out;
     };

@@ -8,6 +8,7 @@
 
 #include "checkpoint/hf.h"
 #include "config/model_config.h"
+#include "device/runtime.h"
 #include "device/thread_pool.h"
 #include "model/kv_scheme.h"
 #include "model/model.h"
@@ -19,8 +20,9 @@ struct LoadOptions {
   std::string path;
   uint32_t compute = PLUQ_COMPUTE_FAST;
   uint32_t activations = PLUQ_ACTIVATIONS_CHECKPOINT;
-  int64_t context = 0;             // 0: the model's own, at most 4096
-  int64_t max_batch_tokens = 256;  // rows of one forward pass
+  std::shared_ptr<DeviceRuntime> device;  // null: the CPU
+  int64_t context = 0;                    // 0: the model's own, at most 4096
+  int64_t max_batch_tokens = 256;         // rows of one forward pass
   std::vector<FormatInstance> formats;
   std::vector<LayerRule> rules;
   uint32_t kv_dtype = 0;  // of the KV cache that the user asks for; 0: none, for the memory check

@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "device/exec.h"
 #include "model/cpu/ops.h"
+#include "model/device_model.h"
 #include "model/scratch.h"
 #include "plugin/host_table.h"
 
@@ -28,6 +29,33 @@ Range share(int64_t count, int worker, int workers) {
 
 }  // namespace
 
+void choose_experts(const ModelConfig& config, float* logits, int64_t rows, int32_t* chosen,
+                    float* shares) {
+  const auto experts = static_cast<size_t>(config.num_experts),
+             k = static_cast<size_t>(config.experts_per_token);
+  std::vector<int32_t> ids(experts);
+  for (int64_t row = 0; row < rows; ++row, logits += experts, chosen += k, shares += k) {
+    const float largest = *std::max_element(logits, logits + experts);
+    float sum = 0;
+    for (size_t e = 0; e < experts; ++e) sum += logits[e] = std::exp(logits[e] - largest);
+    for (size_t e = 0; e < experts; ++e) logits[e] /= sum;
+    std::iota(ids.begin(), ids.end(), 0);
+    std::partial_sort(ids.begin(), ids.begin() + static_cast<int64_t>(k), ids.end(),
+                      [&](int32_t a, int32_t b) {
+                        return logits[a] != logits[b] ? logits[a] > logits[b] : a < b;
+                      });
+    float total = 1;
+    if (config.renormalize_experts) {
+      total = 0;
+      for (size_t i = 0; i < k; ++i) total += logits[ids[i]];
+    }
+    for (size_t i = 0; i < k; ++i) {
+      chosen[i] = ids[i];
+      shares[i] = logits[ids[i]] / total;
+    }
+  }
+}
+
 Model::Model() = default;
 Model::~Model() = default;
 
@@ -43,6 +71,10 @@ void Model::forward(const Batch& batch, float* logits) {
   if (rows > max_tokens_)
     fail(ErrorKind::kFailed, "a batch of {} tokens, at most {} are planned", rows, max_tokens_);
   for (const int32_t id : batch.ids) check_id(id);
+  if (on_device_ != nullptr) {
+    on_device_->forward(batch, logits);
+    return;
+  }
   const HostExec exec(*pool_, -1, scratch_->workspace_bytes(), &host_table());
   embedding_.gather(exec.get(), batch.ids, scratch_->x.data());
   pool_->run([&](int worker, int) { run_worker(batch, logits, worker); });
@@ -234,34 +266,12 @@ void Model::run_mlp(const Mlp& mlp, const float* x, int64_t rows, float* y, int 
   pool_->barrier(worker);
 }
 
-// The experts of rows [begin, end): the softmax over all router logits, the largest of it (the
-// lowest expert on a tie).
+// The experts of rows [begin, end).
 void Model::choose_experts(int64_t begin, int64_t end) {
   Scratch& s = *scratch_;
-  const auto experts = static_cast<size_t>(config_.num_experts),
-             k = static_cast<size_t>(config_.experts_per_token);
-  std::vector<int32_t> ids(experts);
-  for (auto row = static_cast<size_t>(begin); row < static_cast<size_t>(end); ++row) {
-    float* logits = s.router.data() + row * experts;
-    const float largest = *std::max_element(logits, logits + experts);
-    float sum = 0;
-    for (size_t e = 0; e < experts; ++e) sum += logits[e] = std::exp(logits[e] - largest);
-    for (size_t e = 0; e < experts; ++e) logits[e] /= sum;
-    std::iota(ids.begin(), ids.end(), 0);
-    std::partial_sort(ids.begin(), ids.begin() + static_cast<int64_t>(k), ids.end(),
-                      [&](int32_t a, int32_t b) {
-                        return logits[a] != logits[b] ? logits[a] > logits[b] : a < b;
-                      });
-    float total = 1;
-    if (config_.renormalize_experts) {
-      total = 0;
-      for (size_t i = 0; i < k; ++i) total += logits[ids[i]];
-    }
-    for (size_t i = 0; i < k; ++i) {
-      s.chosen[row * k + i] = ids[i];
-      s.share[row * k + i] = logits[ids[i]] / total;
-    }
-  }
+  const auto first = static_cast<size_t>(begin), k = static_cast<size_t>(config_.experts_per_token);
+  pluq::choose_experts(config_, s.router.data() + begin * config_.num_experts, end - begin,
+                       s.chosen.data() + first * k, s.share.data() + first * k);
 }
 
 // moe [rows, hidden] = sum over each row's experts, ascending, of share * expert(h). Experts run

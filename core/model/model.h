@@ -19,6 +19,7 @@
 namespace pluq {
 
 struct CpuOps;
+class DeviceModel;
 
 // Consecutive new tokens of one sequence in a batch.
 struct SequenceChunk {
@@ -33,6 +34,11 @@ struct Batch {
   std::span<const SequenceChunk> chunks;  // cover the rows [0, T) in order
   std::span<const int64_t> logit_rows;    // rows whose logits are wanted, ascending
 };
+
+// The experts of each row of logits [rows, experts], which are overwritten: the softmax over all,
+// the largest of it (the lowest expert on a tie), and their shares; both [rows, experts_per_token].
+void choose_experts(const ModelConfig& config, float* logits, int64_t rows, int32_t* chosen,
+                    float* shares);
 
 class Model {
  public:
@@ -56,8 +62,14 @@ class Model {
   // Every linear layer and embedding, in the order of the forward pass.
   const std::vector<LayerReport>& layers() const { return reports_; }
 
+  // Where it runs; null: the CPU.
+  const std::shared_ptr<DeviceRuntime>& device() const { return device_; }
+  // Type of activations there, F16 or BF16.
+  uint32_t device_dtype() const { return device_dtype_; }
+
  private:
   friend class ModelLoader;
+  friend class DeviceModel;
   Model();
 
   // gate holds gate and up when they are one tensor.
@@ -93,6 +105,8 @@ class Model {
   void run_experts(const Layer& layer, int64_t rows, int worker);
   void choose_experts(int64_t begin, int64_t end);
 
+  std::shared_ptr<DeviceRuntime> device_;
+  uint32_t device_dtype_ = 0;
   ModelConfig config_;
   std::shared_ptr<LayerResolver>
       resolver_;  // keeps configs and checkpoint alive; destroyed after the layers
@@ -108,6 +122,7 @@ class Model {
   void (*activate_)(float* gate, const float* up, int64_t count) = nullptr;
   std::unique_ptr<Scratch> scratch_;
   std::vector<LayerReport> reports_;
+  std::unique_ptr<DeviceModel> on_device_;  // walks the layers there
 };
 
 }  // namespace pluq

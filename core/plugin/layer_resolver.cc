@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "checkpoint/dtype.h"
+#include "device/device.h"
 #include "plugin/call_args.h"
 #include "plugin/host_table.h"
 
@@ -162,6 +163,7 @@ pluq_layer_desc LayerResolver::describe(const LayerRequest& request,
     d.output_parts = request.output_parts.data();
     d.output_parts_count = request.output_parts.size();
   }
+  d.activation_dtype = dtype_by_id(options_.activation_dtype);
   d.max_tokens = options_.max_tokens;
   d.max_workspace_bytes = kMaxWorkspace;
   return d;
@@ -217,6 +219,20 @@ std::vector<FormatAnswer> LayerResolver::ask_all(const pluq_layer_desc& desc) co
   return out;
 }
 
+MethodChoice LayerResolver::ask(const FormatConfig& config, const pluq_layer_desc& layer,
+                                bool* by_host) const {
+  *by_host = false;
+  MethodChoice choice = config.get_quant_method(layer, options_.device);
+  if (choice.verdict == PLUQ_VERDICT_USE || options_.device.kind == PLUQ_DEVICE_CPU) return choice;
+  pluq_layer_desc on_cpu = layer;
+  on_cpu.activation_dtype = dtype_by_id(PLUQ_DTYPE_F32);
+  MethodChoice other = config.get_quant_method(on_cpu, describe_cpu(1));
+  if (other.verdict != PLUQ_VERDICT_USE) return choice;
+  *by_host = true;
+  other.reason = choice.reason;
+  return other;
+}
+
 ResolvedLayer LayerResolver::resolve(const LayerRequest& request) {
   ResolvedLayer out;
   std::vector<pluq_tensor> found = tensors_of(request, &out);
@@ -234,7 +250,7 @@ ResolvedLayer LayerResolver::resolve(const LayerRequest& request) {
       continue;
     Claimant& claimant = instance(rule.format, rule.where);
     out.decided_by = fmt::format("{}: {} -> {}", rule.where, rule.pattern.text(), rule.format);
-    MethodChoice choice = claimant.config.get_quant_method(desc, options_.device);
+    MethodChoice choice = ask(claimant.config, desc, &out.by_host);
     if (options_.keep_answers) {
       out.answers.insert(out.answers.begin(), answer_of(rule.format + " by rule", choice));
     }
@@ -272,7 +288,8 @@ ResolvedLayer LayerResolver::resolve(const LayerRequest& request) {
       answers.push_back(claimant.error);
       continue;
     }
-    MethodChoice choice = claimant.config.get_quant_method(desc, options_.device);
+    bool by_host = false;
+    MethodChoice choice = ask(claimant.config, desc, &by_host);
     if (choice.verdict == PLUQ_VERDICT_USE) {
       if (winner != nullptr && choice.score == best.score) {
         fail_input(
@@ -284,6 +301,7 @@ ResolvedLayer LayerResolver::resolve(const LayerRequest& request) {
       if (winner == nullptr || choice.score > best.score) {
         best = std::move(choice);
         winner = &claimant;
+        out.by_host = by_host;
       }
     } else {
       if (choice.verdict == PLUQ_VERDICT_UNSUPPORTED && unsupported.empty()) {
@@ -299,6 +317,7 @@ ResolvedLayer LayerResolver::resolve(const LayerRequest& request) {
   }
   if (winner == nullptr) nobody(request, found, answers);
   out.method = std::move(best.method);
+  if (out.by_host) out.reason = "dequantized by the host: " + best.reason;
   out.decided_by = options_.quantization.is_null()
                        ? "the tensors in the file"
                        : options_.quantization_source + " and the tensors in the file";
@@ -315,12 +334,12 @@ ResolvedLayer LayerResolver::resolve_quantized(const LayerRequest& request,
       format.create_config("safetensors", quantization, nullptr, options_.architecture));
   const FormatConfig& config = kept_.back();
   const pluq_layer_desc desc = describe(request, tensors);
-  MethodChoice choice = config.get_quant_method(desc, options_.device);
+  ResolvedLayer out;
+  MethodChoice choice = ask(config, desc, &out.by_host);
   if (choice.verdict != PLUQ_VERDICT_USE) {
     fail_plugin("format '{}' does not take layer {} that it has just quantized: {}", format.id(),
                 request.name, choice.reason);
   }
-  ResolvedLayer out;
   out.method = std::move(choice.method);
   out.decided_by = decided_by;
   out.reason = "quantized while loading, round to nearest";

@@ -39,6 +39,7 @@ struct ResolverOptions {
   std::vector<FormatInstance> formats;
   std::vector<LayerRule> rules;
   pluq_device device{};
+  uint32_t activation_dtype = PLUQ_DTYPE_F32;
   uint32_t compute = PLUQ_COMPUTE_FAST;
   uint32_t activations = PLUQ_ACTIVATIONS_CHECKPOINT;
   int64_t max_tokens = 512;
@@ -76,6 +77,9 @@ struct ResolvedLayer {
       decided_by;      // "quantization_config of config.json" or "run.yaml:12:3: lm_head -> dense"
   std::string reason;  // further words, may be empty
   std::vector<FormatAnswer> answers;  // of every loaded format, with keep_answers
+  // The format has no kernels for the device: `method` is one for the CPU, and the host may serve
+  // the layer from what it dequantizes.
+  bool by_host = false;
   // A rule asks for this format and the file holds plain floats: quantize while loading.
   const FormatHandle* quantize_with = nullptr;
   boost::json::value quantize_options;
@@ -117,6 +121,8 @@ class LayerResolver {
   std::vector<pluq_tensor> tensors_of(const LayerRequest& request, ResolvedLayer* out) const;
   pluq_layer_desc describe(const LayerRequest& request,
                            const std::vector<pluq_tensor>& tensors) const;
+  // What a format answers for the device; when it declines there, what it would serve on the CPU.
+  MethodChoice ask(const FormatConfig& config, const pluq_layer_desc& layer, bool* by_host) const;
   void bind(const LayerRequest& request, std::vector<pluq_tensor> found, ResolvedLayer* out);
   std::vector<FormatAnswer> ask_all(const pluq_layer_desc& desc) const;
   [[noreturn]] void nobody(const LayerRequest& request, const std::vector<pluq_tensor>& tensors,

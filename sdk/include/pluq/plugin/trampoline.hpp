@@ -73,8 +73,8 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
 
   inline Device device(const pluq_device* from) {
     const pluq_device d = read(from);
-    return {d.kind,     d.n_workers, d.cpu_features,      d.l1d_bytes,
-            d.l2_bytes, d.l3_bytes,  d.compute_capability};
+    return {d.kind,     d.n_workers,          d.cpu_features, d.l1d_bytes,         d.l2_bytes,
+            d.l3_bytes, d.compute_capability, d.sm_count,     d.shared_optin_bytes};
   }
 
   // Adapts specs to the C struct; strings must outlive the result.
@@ -293,7 +293,11 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
                                               pluq_method_choice* choice) noexcept {
     return guarded([&] {
       ConfigBox& box = ConfigBox::of(self);
-      Choice c = box.config->get_quant_method(layer_desc(layer), device(dev));
+      const Device where = device(dev);
+      Choice c = box.config->get_quant_method(layer_desc(layer), where);
+      if (c.verdict == PLUQ_VERDICT_USE && c.method != nullptr && !c.method->runs_on(where.kind)) {
+        c = Choice::unsupported("has no kernels for CUDA");
+      }
       pluq_method_choice out = read(choice);
       out.verdict = c.verdict;
       out.score = c.score;

@@ -1,0 +1,575 @@
+// SPDX-License-Identifier: Apache-2.0
+// The engine's kernels and their launches, compiled by nvcc (engine.cu) and for the CPU
+// (engine_emulated.cc). B: activations are bf16, else f16.
+#pragma once
+
+#include <cmath>
+#include <stdexcept>
+
+#include "device/cuda/engine_ops.h"
+#include "pluq/cuda/cuda.hpp"
+
+namespace pluq {
+namespace cuda {
+inline namespace PLUQ_CUDA_SIDE {
+namespace engine {
+
+constexpr int kThreads = 128;
+constexpr int kWarps = kThreads / 32;
+constexpr int kBlockTokens = 16;  // of the KV cache
+constexpr int kMaxPerLane = 8;    // head_dim up to 256
+
+template <bool B>
+PLUQ_DEVICE float widen(uint16_t h) {
+  if constexpr (B) {
+    return bf16_to_f32(h);
+  } else {
+    return f16_to_f32(h);
+  }
+}
+template <bool B>
+PLUQ_DEVICE uint16_t narrow(float v) {
+  if constexpr (B) {
+    return f32_to_bf16(v);
+  } else {
+    return f32_to_f16(v);
+  }
+}
+template <bool B>
+PLUQ_DEVICE float value(uint16_t h) {
+  return widen<B>(h);
+}
+template <bool B>
+PLUQ_DEVICE float value(float v) {
+  return v;
+}
+
+PLUQ_DEVICE int64_t global_thread() {
+  return static_cast<int64_t>(block_idx().x) * kThreads + thread_idx().x;
+}
+
+// Sum over the block, in every thread; `shared` has kWarps elements. Ends ready for another use.
+PLUQ_DEVICE float block_sum(float v, const smem<float>& shared) {
+  v = warp_sum(v);
+  if (lane_id() == 0) shared.store(warp_id(), v);
+  sync_threads();
+  float sum = 0;
+  for (int i = 0; i < kWarps; ++i) sum += shared.load(i);
+  sync_threads();
+  return sum;
+}
+
+template <bool B>
+PLUQ_KERNEL(kThreads, 1)
+void kernel_embed(gmem<const uint16_t> y, gmem<float> x, float multiplier, int64_t count) {
+  const int64_t i = global_thread();
+  if (i < count) x.store(i, widen<B>(y.load(i)) * multiplier);
+}
+
+template <bool B>
+PLUQ_KERNEL(kThreads, 1)
+void kernel_rms_norm(gmem<const float> x, gmem<const float> weight, gmem<const int32_t> list,
+                     gmem<uint16_t> y, int64_t hidden, float eps) {
+  PLUQ_STATIC_SMEM(float, shared, kWarps);
+  const int64_t row = block_idx().x;
+  const int64_t from = (list ? list.load(row) : row) * hidden, to = row * hidden;
+  float factor = 1;
+  if (weight) {
+    float sum = 0;
+    for (int64_t i = thread_idx().x; i < hidden; i += kThreads) {
+      const float v = x.load(from + i);
+      sum += v * v;
+    }
+    factor = 1.0F / sqrtf(block_sum(sum, shared) / static_cast<float>(hidden) + eps);
+  }
+  for (int64_t i = thread_idx().x; i < hidden; i += kThreads) {
+    const float v = x.load(from + i) * factor;
+    y.store(to + i, narrow<B>(weight ? v * weight.load(i) : v));
+  }
+}
+
+template <bool B, class Y>
+PLUQ_KERNEL(kThreads, 1)
+void kernel_add_block(gmem<float> x, gmem<const Y> y, gmem<const float> weight, int64_t hidden,
+                      float eps, float multiplier) {
+  PLUQ_STATIC_SMEM(float, shared, kWarps);
+  const int64_t at = static_cast<int64_t>(block_idx().x) * hidden;
+  float factor = 1;
+  if (weight) {
+    float sum = 0;
+    for (int64_t i = thread_idx().x; i < hidden; i += kThreads) {
+      const float v = value<B>(y.load(at + i));
+      sum += v * v;
+    }
+    factor = 1.0F / sqrtf(block_sum(sum, shared) / static_cast<float>(hidden) + eps);
+  }
+  for (int64_t i = thread_idx().x; i < hidden; i += kThreads) {
+    const float v = value<B>(y.load(at + i)) * factor;
+    x.store(at + i, x.load(at + i) + multiplier * (weight ? v * weight.load(i) : v));
+  }
+}
+
+// One warp per part.
+template <bool B>
+PLUQ_KERNEL(kThreads, 1)
+void kernel_norm_segments(gmem<uint16_t> x, int64_t rows, int64_t ld, int64_t first,
+                          int64_t segments, int64_t size, gmem<const float> weight, float eps) {
+  const int64_t part = static_cast<int64_t>(block_idx().x) * kWarps + warp_id();
+  if (part >= rows * segments) return;
+  const int64_t at = part / segments * ld + first + part % segments * size;
+  float sum = 0;
+  for (int64_t i = lane_id(); i < size; i += 32) {
+    const float v = widen<B>(x.load(at + i));
+    sum += v * v;
+  }
+  const float factor = 1.0F / sqrtf(warp_sum(sum) / static_cast<float>(size) + eps);
+  for (int64_t i = lane_id(); i < size; i += 32) {
+    x.store(at + i, narrow<B>(widen<B>(x.load(at + i)) * factor * weight.load(i)));
+  }
+}
+
+// ---------------------------------------------------------------- KV cache
+
+struct KvF32 {
+  using Element = float;
+  static constexpr bool kScaled = false;
+  static PLUQ_DEVICE float load(float e) { return e; }
+  static PLUQ_DEVICE float store(float v) { return v; }
+  static PLUQ_DEVICE float limit() { return 0; }
+};
+struct KvF16 {
+  using Element = uint16_t;
+  static constexpr bool kScaled = false;
+  static PLUQ_DEVICE float load(uint16_t e) { return f16_to_f32(e); }
+  static PLUQ_DEVICE uint16_t store(float v) { return f32_to_f16(v); }
+  static PLUQ_DEVICE float limit() { return 0; }
+};
+struct KvBf16 {
+  using Element = uint16_t;
+  static constexpr bool kScaled = false;
+  static PLUQ_DEVICE float load(uint16_t e) { return bf16_to_f32(e); }
+  static PLUQ_DEVICE uint16_t store(float v) { return f32_to_bf16(v); }
+  static PLUQ_DEVICE float limit() { return 0; }
+};
+struct KvE4m3 {
+  using Element = uint8_t;
+  static constexpr bool kScaled = true;
+  static PLUQ_DEVICE float load(uint8_t e) { return e4m3_to_f32(e); }
+  static PLUQ_DEVICE uint8_t store(float v) { return f32_to_e4m3(v); }
+  static PLUQ_DEVICE float limit() { return 448.0F; }
+};
+struct KvE5m2 {
+  using Element = uint8_t;
+  static constexpr bool kScaled = true;
+  static PLUQ_DEVICE float load(uint8_t e) {
+    return f16_to_f32(static_cast<uint16_t>(static_cast<uint32_t>(e) << 8));
+  }
+  // To nearest even; values beyond the largest were clamped before.
+  static PLUQ_DEVICE uint8_t store(float v) {
+    const uint32_t bits = float_bits(v), sign = bits >> 24 & 0x80U, magnitude = bits & 0x7fffffffU;
+    if (magnitude > 0x7f800000U) return static_cast<uint8_t>(sign | 0x7fU);
+    if (magnitude < 0x38800000U) {  // below 2^-14: multiples of 2^-16
+      const float steps = (bits_float(magnitude) + 192.0F) - 192.0F;
+      return static_cast<uint8_t>(sign | static_cast<uint32_t>(steps * 65536.0F));
+    }
+    const uint32_t rounded = ((magnitude + 0xfffffU + (magnitude >> 21 & 1U)) >> 21) - (112U << 2);
+    return static_cast<uint8_t>(sign | rounded);
+  }
+  static PLUQ_DEVICE float limit() { return 57344.0F; }
+};
+struct KvI8 {
+  using Element = uint8_t;
+  static constexpr bool kScaled = true;
+  static PLUQ_DEVICE float load(uint8_t e) { return static_cast<float>(static_cast<int8_t>(e)); }
+  static PLUQ_DEVICE uint8_t store(float v) {
+    return static_cast<uint8_t>(static_cast<int8_t>(round_to_int(v)));
+  }
+  static PLUQ_DEVICE float limit() { return 127.0F; }
+};
+
+struct KvPlace {
+  int64_t num_blocks, kv_heads, head_dim, layer;
+  bool token_scales;
+  // First element of the block of this token and head.
+  PLUQ_DEVICE int64_t block(int32_t physical, int64_t head) const {
+    return ((layer * num_blocks + physical) * kv_heads + head) * kBlockTokens * head_dim;
+  }
+  PLUQ_DEVICE int64_t scale(int32_t physical, int64_t token, int64_t head) const {
+    return token_scales ? ((layer * num_blocks + physical) * kv_heads + head) * kBlockTokens +
+                              token % kBlockTokens
+                        : layer * kv_heads + head;
+  }
+};
+
+// One warp per token and head of q, k and v.
+template <bool B, class Kv>
+PLUQ_KERNEL(kThreads, 1)
+void kernel_rotate_and_store(gmem<uint16_t> qkv, AttentionShape shape, gmem<const float> cos,
+                             gmem<const float> sin, int64_t half, gmem<const int32_t> table,
+                             gmem<typename Kv::Element> k, gmem<typename Kv::Element> v,
+                             gmem<float> k_scale, gmem<float> v_scale, KvPlace place) {
+  const int64_t all = shape.heads + 2 * shape.kv_heads;
+  const int64_t unit = static_cast<int64_t>(block_idx().x) * kWarps + warp_id();
+  if (unit >= shape.count * all) return;
+  const int64_t row = unit / all, head = unit % all, d = shape.head_dim;
+  const int64_t position = shape.start + row, at = row * shape.ld + head * d;
+  const bool is_v = head >= shape.heads + shape.kv_heads, is_q = head < shape.heads;
+  float values[kMaxPerLane];
+  float largest = 0;
+  PLUQ_UNROLL
+  for (int j = 0; j < kMaxPerLane; ++j) {
+    const int64_t i = lane_id() + 32 * j;
+    values[j] = 0;
+    if (i >= d) continue;
+    float x = widen<B>(qkv.load(at + i));
+    if (!is_v && i < 2 * half) {
+      const bool low = i < half;
+      const int64_t pair = low ? i + half : i - half, angle = position * half + (low ? i : pair);
+      const float other = widen<B>(qkv.load(at + pair));
+      x = x * cos.load(angle) + (low ? -other : other) * sin.load(angle);
+    }
+    values[j] = x;
+    largest = fmaxf(largest, fabsf(x));
+  }
+  sync_warp();
+  if (is_q) {
+    PLUQ_UNROLL
+    for (int j = 0; j < kMaxPerLane; ++j) {
+      const int64_t i = lane_id() + 32 * j;
+      if (i < d) qkv.store(at + i, narrow<B>(values[j]));
+    }
+    return;
+  }
+  const int64_t kv_head = head - shape.heads - (is_v ? shape.kv_heads : 0);
+  const int32_t physical = table.load(position / kBlockTokens);
+  const int64_t slot = position % kBlockTokens, block = place.block(physical, kv_head);
+  float scale = 1;
+  if constexpr (Kv::kScaled) {
+    const gmem<float> scales = is_v ? v_scale : k_scale;
+    const int64_t where = place.scale(physical, position, kv_head);
+    if (place.token_scales) {
+      scale = warp_max(largest) / Kv::limit();
+      if (!(scale > 0)) scale = 1;
+      if (lane_id() == 0) scales.store(where, scale);
+    } else {
+      scale = scales.load(where);
+    }
+  }
+  PLUQ_UNROLL
+  for (int j = 0; j < kMaxPerLane; ++j) {
+    const int64_t i = lane_id() + 32 * j;
+    if (i >= d) continue;
+    float x = values[j];
+    if constexpr (Kv::kScaled) x = fminf(fmaxf(x / scale, -Kv::limit()), Kv::limit());
+    if (is_v) {
+      v.store(block + slot * d + i, Kv::store(x));
+    } else {
+      k.store(block + i * kBlockTokens + slot, Kv::store(x));
+    }
+  }
+}
+
+// One warp per token and head: 32 keys at a time, a lane per key for the scores and a lane per
+// column for the output, with a running maximum and sum.
+template <bool B, class Kv>
+PLUQ_KERNEL(kThreads, 1)
+void kernel_attention(gmem<const uint16_t> qkv, AttentionShape shape, gmem<const int32_t> table,
+                      gmem<const typename Kv::Element> k, gmem<const typename Kv::Element> v,
+                      gmem<const float> k_scale, gmem<const float> v_scale, KvPlace place,
+                      gmem<uint16_t> out) {
+  PLUQ_DYNAMIC_SMEM(raw);
+  const int64_t unit = static_cast<int64_t>(block_idx().x) * kWarps + warp_id();
+  if (unit >= shape.count * shape.heads) return;
+  const int64_t row = unit / shape.heads, head = unit % shape.heads, d = shape.head_dim;
+  const int64_t kv_head = head / (shape.heads / shape.kv_heads), position = shape.start + row;
+  const auto columns = static_cast<uint32_t>(d);
+  const auto q = raw.view<float>(static_cast<uint32_t>(warp_id()) * columns * 4, columns);
+  for (int64_t i = lane_id(); i < d; i += 32) {
+    q.store(i, widen<B>(qkv.load(row * shape.ld + head * d + i)) * shape.scale);
+  }
+  sync_warp();
+  float sums[kMaxPerLane] = {};
+  float largest = -INFINITY, total = 0;
+  const int64_t oldest =
+      shape.window > 0 && position + 1 > shape.window ? position + 1 - shape.window : 0;
+  for (int64_t base = oldest / 32 * 32; base <= position; base += 32) {
+    const int64_t key = base + lane_id();
+    const bool seen = key >= oldest && key <= position;
+    float score = -INFINITY;
+    float value_scale = 1;
+    if (seen) {
+      const int32_t physical = table.load(key / kBlockTokens);
+      const int64_t at = place.block(physical, kv_head) + key % kBlockTokens;
+      score = 0;
+      for (int64_t i = 0; i < d; ++i) {
+        score = fma_f32(q.load(i), Kv::load(k.load(at + i * kBlockTokens)), score);
+      }
+      if constexpr (Kv::kScaled) {
+        const int64_t where = place.scale(physical, key, kv_head);
+        score *= k_scale.load(where);
+        value_scale = v_scale.load(where);
+      }
+      if (shape.softcap > 0) score = shape.softcap * tanhf(score / shape.softcap);
+    }
+    const float block_largest = warp_max(score), next = fmaxf(largest, block_largest);
+    const float rescale = largest == -INFINITY ? 0.0F : expf(largest - next);
+    const float weight = seen ? expf(score - next) : 0.0F;
+    total = total * rescale + warp_sum(weight);
+    largest = next;
+    PLUQ_UNROLL
+    for (int j = 0; j < kMaxPerLane; ++j) sums[j] *= rescale;
+    const int64_t first = base < oldest ? oldest : base;
+    const int64_t last = base + 31 < position ? base + 31 : position;
+    for (int64_t other = first; other <= last; ++other) {
+      const int lane = static_cast<int>(other - base);
+      const float w = shfl(weight * value_scale, lane);
+      const int64_t at =
+          place.block(table.load(other / kBlockTokens), kv_head) + other % kBlockTokens * d;
+      PLUQ_UNROLL
+      for (int j = 0; j < kMaxPerLane; ++j) {
+        const int64_t i = lane_id() + 32 * j;
+        if (i < d) sums[j] = fma_f32(w, Kv::load(v.load(at + i)), sums[j]);
+      }
+    }
+  }
+  PLUQ_UNROLL
+  for (int j = 0; j < kMaxPerLane; ++j) {
+    const int64_t i = lane_id() + 32 * j;
+    if (i < d) out.store((row * shape.heads + head) * d + i, narrow<B>(sums[j] / total));
+  }
+}
+
+// ---------------------------------------------------------------- rows
+
+template <bool B>
+PLUQ_KERNEL(kThreads, 1)
+void kernel_activate(gmem<uint16_t> gate, int64_t count, int64_t width, int64_t ld, int kind) {
+  const int64_t i = global_thread();
+  if (i >= count) return;
+  const int64_t at = i / width * ld + i % width;
+  const float g = widen<B>(gate.load(at)), up = widen<B>(gate.load(at + width));
+  float a;
+  if (kind == static_cast<int>(DeviceActivation::kSilu)) {
+    a = g / (1.0F + expf(-g));
+  } else if (kind == static_cast<int>(DeviceActivation::kGeluTanh)) {
+    a = 0.5F * g * (1.0F + tanhf(0.7978845608F * (g + 0.044715F * g * g * g)));
+  } else {
+    a = 0.5F * g * (1.0F + erff(g * 0.7071067812F));
+  }
+  gate.store(at, narrow<B>(a * up));
+}
+
+PLUQ_KERNEL(kThreads, 1)
+void kernel_finish_logits(gmem<float> logits, int64_t count, float multiplier, float softcap) {
+  const int64_t i = global_thread();
+  if (i >= count) return;
+  const float v = logits.load(i) * multiplier;
+  logits.store(i, softcap > 0 ? softcap * tanhf(v / softcap) : v);
+}
+
+PLUQ_KERNEL(kThreads, 1)
+void kernel_gather_rows(gmem<const uint16_t> x, gmem<const int32_t> list, int64_t per_row,
+                        gmem<uint16_t> y, int64_t count, int64_t hidden) {
+  const int64_t i = global_thread();
+  if (i >= count * hidden) return;
+  y.store(i, x.load(list.load(i / hidden) / per_row * hidden + i % hidden));
+}
+
+template <bool B>
+PLUQ_KERNEL(kThreads, 1)
+void kernel_add_rows(gmem<float> sum, gmem<const int32_t> list, int64_t per_row,
+                     gmem<const float> share, gmem<const uint16_t> y, int64_t count,
+                     int64_t hidden) {
+  const int64_t i = global_thread();
+  if (i >= count * hidden) return;
+  const int32_t choice = list.load(i / hidden);
+  const int64_t at = choice / per_row * hidden + i % hidden;
+  sum.store(at, sum.load(at) + share.load(choice) * widen<B>(y.load(i)));
+}
+
+// ---------------------------------------------------------------- products of 16-bit matrices
+
+// A warp computes 16 rows of x by 8 rows of w from global memory, fragment by fragment. This is the
+// product where no library has one (the emulated device); k may be odd.
+template <bool B, bool F32>
+PLUQ_KERNEL(kThreads, 1)
+void kernel_multiply(gmem<const uint16_t> x, int64_t ldx, gmem<const uint16_t> w,
+                     gmem<const float> bias, int64_t m, int64_t n, int64_t k, gmem<uint16_t> y,
+                     gmem<float> y32, int64_t ldy) {
+  const int64_t m0 = static_cast<int64_t>(block_idx().y) * 16;
+  const int64_t n0 = (static_cast<int64_t>(block_idx().x) * kWarps + warp_id()) * 8;
+  if (n0 >= n) return;
+  const int g = lane_id() / 4, t = lane_id() % 4;
+  const auto pair = [k](const gmem<const uint16_t>& from, int64_t row, int64_t rows, int64_t ld,
+                        int64_t column) -> uint32_t {
+    if (row >= rows || column >= k) return 0;
+    const uint32_t low = from.load(row * ld + column);
+    return column + 1 < k ? low | static_cast<uint32_t>(from.load(row * ld + column + 1)) << 16
+                          : low;
+  };
+  float c[4] = {0, 0, 0, 0};
+  for (int64_t k0 = 0; k0 < k; k0 += 16) {
+    const int64_t low = k0 + 2 * t, high = low + 8;
+    const uint32_t a[4] = {pair(x, m0 + g, m, ldx, low), pair(x, m0 + g + 8, m, ldx, low),
+                           pair(x, m0 + g, m, ldx, high), pair(x, m0 + g + 8, m, ldx, high)};
+    const uint32_t b[2] = {pair(w, n0 + g, n, k, low), pair(w, n0 + g, n, k, high)};
+    if constexpr (B) {
+      mma_m16n8k16_bf16(c, a, b);
+    } else {
+      mma_m16n8k16_f16(c, a, b);
+    }
+  }
+  for (int i = 0; i < 4; ++i) {
+    const int64_t row = m0 + g + (i < 2 ? 0 : 8), column = n0 + 2 * t + (i & 1);
+    if (row >= m || column >= n) continue;
+    const float v = c[i] + (bias ? bias.load(column) : 0.0F);
+    if constexpr (F32) {
+      y32.store(row * ldy + column, v);
+    } else {
+      y.store(row * ldy + column, narrow<B>(v));
+    }
+  }
+}
+
+// ---------------------------------------------------------------- launches
+
+inline uint32_t blocks(int64_t count, int64_t per_block) {
+  return static_cast<uint32_t>((count + per_block - 1) / per_block);
+}
+
+template <bool B>
+class Ops : public EngineOps {
+ public:
+  explicit Ops(const Stream& stream) : stream_(stream) {}
+
+  void embed(const uint16_t* y, float* x, float multiplier, int64_t count) override {
+    run(kernel_embed<B>, blocks(count, kThreads), "embed", in(y), out(x), multiplier, count);
+  }
+  void rms_norm(const float* x, const float* weight, const int32_t* list, uint16_t* y, int64_t rows,
+                int64_t hidden, float eps) override {
+    run(kernel_rms_norm<B>, rows, "rms_norm", in(x), in(weight), in(list), out(y), hidden, eps);
+  }
+  void add_block(float* x, const uint16_t* y, const float* weight, int64_t rows, int64_t hidden,
+                 float eps, float multiplier) override {
+    run(kernel_add_block<B, uint16_t>, rows, "add_block", out(x), in(y), in(weight), hidden, eps,
+        multiplier);
+  }
+  void add_block(float* x, const float* y, const float* weight, int64_t rows, int64_t hidden,
+                 float eps, float multiplier) override {
+    run(kernel_add_block<B, float>, rows, "add_block", out(x), in(y), in(weight), hidden, eps,
+        multiplier);
+  }
+  void norm_segments(uint16_t* x, int64_t rows, int64_t ld, int64_t first, int64_t segments,
+                     int64_t size, const float* weight, float eps) override {
+    run(kernel_norm_segments<B>, blocks(rows * segments, kWarps), "norm_segments", out(x), rows, ld,
+        first, segments, size, in(weight), eps);
+  }
+  void rotate_and_store(uint16_t* qkv, const AttentionShape& shape, const float* cos,
+                        const float* sin, int64_t half, const DeviceKv& kv) override {
+    const int64_t units = shape.count * (shape.heads + 2 * shape.kv_heads);
+    by_kv(kv.dtype, [&](auto kind) {
+      using Kv = decltype(kind);
+      using E = typename Kv::Element;
+      run(kernel_rotate_and_store<B, Kv>, blocks(units, kWarps), "rotate_and_store", out(qkv),
+          shape, in(cos), in(sin), half, in(kv.table), out(static_cast<E*>(kv.k)),
+          out(static_cast<E*>(kv.v)), out(kv.k_scale), out(kv.v_scale), place(kv, shape.layer));
+    });
+  }
+  void attention(const uint16_t* qkv, const AttentionShape& shape, const DeviceKv& kv,
+                 uint16_t* y) override {
+    by_kv(kv.dtype, [&](auto kind) {
+      using Kv = decltype(kind);
+      using E = typename Kv::Element;
+      const auto shared = static_cast<uint32_t>(kWarps * shape.head_dim * 4);
+      start(kernel_attention<B, Kv>,
+            LaunchShape{
+                {blocks(shape.count * shape.heads, kWarps), 1, 1}, kThreads, shared, "attention"},
+            in(qkv), shape, in(kv.table), in(static_cast<const E*>(kv.k)),
+            in(static_cast<const E*>(kv.v)), in(const_cast<const float*>(kv.k_scale)),
+            in(const_cast<const float*>(kv.v_scale)), place(kv, shape.layer), out(y));
+    });
+  }
+  void activate(uint16_t* gate, int64_t rows, int64_t width, int64_t ld,
+                DeviceActivation activation) override {
+    run(kernel_activate<B>, blocks(rows * width, kThreads), "activate", out(gate), rows * width,
+        width, ld, static_cast<int>(activation));
+  }
+  void finish_logits(float* logits, int64_t count, float multiplier, float softcap) override {
+    run(kernel_finish_logits, blocks(count, kThreads), "finish_logits", out(logits), count,
+        multiplier, softcap);
+  }
+  void gather_rows(const uint16_t* x, const int32_t* list, int64_t per_row, uint16_t* y,
+                   int64_t count, int64_t hidden) override {
+    run(kernel_gather_rows, blocks(count * hidden, kThreads), "gather_rows", in(x), in(list),
+        per_row, out(y), count, hidden);
+  }
+  void add_rows(float* sum, const int32_t* list, int64_t per_row, const float* share,
+                const uint16_t* y, int64_t count, int64_t hidden) override {
+    run(kernel_add_rows<B>, blocks(count * hidden, kThreads), "add_rows", out(sum), in(list),
+        per_row, in(share), in(y), count, hidden);
+  }
+  void multiply(const uint16_t* x, int64_t ldx, const uint16_t* w, const float* bias, int64_t m,
+                int64_t n, int64_t k, void* y, int64_t ldy, bool y_is_f32) override {
+    const LaunchShape shape{{blocks(n, 8 * kWarps), blocks(m, 16), 1}, kThreads, 0, "multiply"};
+    uint16_t* y16 = y_is_f32 ? nullptr : static_cast<uint16_t*>(y);
+    float* y32 = y_is_f32 ? static_cast<float*>(y) : nullptr;
+    if (y_is_f32) {
+      start(kernel_multiply<B, true>, shape, in(x), ldx, in(w), in(bias), m, n, k, out(y16),
+            out(y32), ldy);
+    } else {
+      start(kernel_multiply<B, false>, shape, in(x), ldx, in(w), in(bias), m, n, k, out(y16),
+            out(y32), ldy);
+    }
+  }
+  void gather(const uint16_t* w, const int32_t* ids, int64_t count, int64_t k,
+              uint16_t* y) override {
+    gather_rows(w, ids, 1, y, count, k);
+  }
+
+ private:
+  template <class T>
+  static gmem<const T> in(const T* p) {
+    return gmem<const T>(p);
+  }
+  template <class T>
+  static gmem<T> out(T* p) {
+    return gmem<T>(p);
+  }
+  static KvPlace place(const DeviceKv& kv, int64_t layer) {
+    return {kv.num_blocks, kv.kv_heads, kv.head_dim, layer, kv.token_scales};
+  }
+  template <class F>
+  static void by_kv(uint32_t dtype, F f) {
+    switch (dtype) {
+      case PLUQ_DTYPE_F32:
+        return f(KvF32{});
+      case PLUQ_DTYPE_BF16:
+        return f(KvBf16{});
+      case PLUQ_DTYPE_F8_E4M3:
+        return f(KvE4m3{});
+      case PLUQ_DTYPE_F8_E5M2:
+        return f(KvE5m2{});
+      case PLUQ_DTYPE_I8:
+        return f(KvI8{});
+      default:
+        return f(KvF16{});
+    }
+  }
+  template <class K, class... A>
+  void start(K kernel, const LaunchShape& shape, A... args) {
+    if (const LaunchError error = launch(kernel, shape, stream_, args...)) {
+      throw std::runtime_error(error.text);
+    }
+  }
+  template <class K, class... A>
+  void run(K kernel, int64_t grid, const char* name, A... args) {
+    start(kernel, LaunchShape{{static_cast<uint32_t>(grid), 1, 1}, kThreads, 0, name}, args...);
+  }
+
+  Stream stream_;
+};
+
+}  // namespace engine
+}  // namespace PLUQ_CUDA_SIDE
+}  // namespace cuda
+}  // namespace pluq

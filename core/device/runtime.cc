@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "device/runtime.h"
+
+#include <charconv>
+#include <string>
+
+#include "base/error.h"
+#include "device/cuda/cuda_library.h"
+#include "device/cuda/emulated_runtime.h"
+
+namespace pluq {
+
+DeviceChoice parse_device(std::string_view text) {
+  DeviceChoice choice;
+  if (text.empty() || text == "cpu") return choice;
+  const size_t colon = text.find(':');
+  const std::string_view kind = text.substr(0, colon);
+  const std::string_view rest =
+      colon == std::string_view::npos ? std::string_view() : text.substr(colon + 1);
+  const auto number = [&](std::string_view digits, auto* out) {
+    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), *out);
+    return error == std::errc() && end == digits.data() + digits.size() && !digits.empty();
+  };
+  if (kind == "cuda") {
+    choice.kind = PLUQ_DEVICE_CUDA;
+    if (colon == std::string_view::npos) return choice;
+    if (number(rest, &choice.index) && choice.index >= 0) return choice;
+  } else if (kind == "cuda-emulated") {
+    choice.kind = PLUQ_DEVICE_CUDA_EMULATED;
+    if (colon == std::string_view::npos) return choice;
+    if (rest.starts_with("sm") && number(rest.substr(2), &choice.capability) &&
+        cuda_emulator::shared_limit(choice.capability) > 0) {
+      return choice;
+    }
+  }
+  fail_usage("--device {}: unknown; accepted are cpu, cuda[:N], cuda-emulated[:sm80|sm89|sm90]",
+             printable(text));
+}
+
+std::shared_ptr<DeviceRuntime> open_device(const DeviceChoice& choice) {
+  if (choice.kind == PLUQ_DEVICE_CUDA_EMULATED) {
+    // End to end the engine's kernels run without the detectors, which their own tests have on.
+    return std::make_shared<EmulatedRuntime>(choice.capability, PLUQ_EMU_CHECK_GLOBAL);
+  }
+  if (choice.kind == PLUQ_DEVICE_CUDA) return open_cuda(choice.index);
+  return nullptr;
+}
+
+}  // namespace pluq
