@@ -61,6 +61,57 @@ void all_primitives_kernel(gmem<const uint16_t> x, gmem<float> y, gmem<int32_t> 
   y.store(t + static_cast<int>(block_idx().x * block_dim().x * grid_dim().y), v);
 }
 
+template <int N, class Sum>
+PLUQ_DEVICE float wgmma_sum(const Sum *d) {
+  float sum = 0;
+  PLUQ_UNROLL
+  for (int i = 0; i < N / 2; ++i) sum += static_cast<float>(d[i]);
+  return sum;
+}
+
+template <int N>
+PLUQ_KERNEL(128, 1)
+void hopper_kernel(gmem<const uint16_t> x, gmem<float> y) {
+  PLUQ_DYNAMIC_SMEM(raw);
+  PLUQ_STATIC_SMEM(uint64_t, bars, 2);
+  const auto a = raw.view<uint16_t>(0, 64 * 64), b = raw.view<uint16_t>(8192, N * 64);
+  if (thread_idx().x == 0) {
+    mbar_init(bars, 0, 1);
+    fence_mbar_init();
+    mbar_arrive_expect(bars, 0, 8192);
+    bulk_copy(a, 0, x, 0, 8192, bars, 0);
+    mbar_init(bars, 1, 1);
+    mbar_arrive(bars, 1);
+  }
+  sync_threads();
+  mbar_wait(bars, 0, 0);
+  fence_async_proxy();
+  float d[N / 2] = {};
+  int32_t di[N / 2] = {};
+  const uint32_t ra[4] = {1, 2, 3, 4};
+  const auto da = matrix_desc(a, 0, Swizzle::k128B, 0, 1024);
+  const auto db = matrix_desc(b, 0, Swizzle::kNone, 128, 256);
+  wgmma_fence_registers<N / 2>(d);
+  wgmma_fence();
+  wgmma_f16<N>(d, da, db, false);
+  wgmma_bf16<N>(d, advance(da, 32), db);
+  wgmma_e4m3<N>(d, da, db);
+  wgmma_s8<N>(di, da, db);
+  wgmma_f16_rs<N>(d, ra, db);
+  wgmma_bf16_rs<N>(d, ra, db);
+  wgmma_e4m3_rs<N>(d, ra, db);
+  wgmma_s8_rs<N>(di, ra, db);
+  wgmma_commit();
+  wgmma_wait<0>();
+  wgmma_fence_registers<N / 2>(d);
+  y.store(thread_idx().x, wgmma_sum<N>(d) + wgmma_sum<N>(di));
+}
+template PLUQ_KERNEL(128, 1) void hopper_kernel<8>(gmem<const uint16_t>, gmem<float>);
+template PLUQ_KERNEL(128, 1) void hopper_kernel<16>(gmem<const uint16_t>, gmem<float>);
+template PLUQ_KERNEL(128, 1) void hopper_kernel<32>(gmem<const uint16_t>, gmem<float>);
+template PLUQ_KERNEL(128, 1) void hopper_kernel<64>(gmem<const uint16_t>, gmem<float>);
+template PLUQ_KERNEL(128, 1) void hopper_kernel<128>(gmem<const uint16_t>, gmem<float>);
+
 LaunchError all_primitives(const pluq_exec *exec, const uint16_t *x, float *y, int32_t *flags) {
   return launch(&all_primitives_kernel, LaunchShape{{1, 1, 1}, 128, 65536, "all_primitives"},
                 Stream(exec), gmem<const uint16_t>(x), gmem<float>(y, 512), gmem<int32_t>(flags, 8),

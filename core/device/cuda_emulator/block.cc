@@ -101,6 +101,7 @@ void Launch::prepare(uint32_t x, uint32_t y, uint32_t z) {
   }
   gathers_.clear();
   barriers_.assign(kNamedBarriers, {});
+  mbarriers_.clear();
   statics_.clear();
   static_end_ = state_.dynamic_bytes;
   done_ = 0;
