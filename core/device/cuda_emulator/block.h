@@ -142,6 +142,7 @@ class Launch {
   std::vector<uint8_t> shared_;
   std::vector<Gather> gathers_;
   Gather resolving_{};
+  Gather spare_{};
   std::vector<Barrier> barriers_;
   std::vector<Mbarrier> mbarriers_;
   std::vector<Static> statics_;
