@@ -101,6 +101,7 @@ void Launch::prepare(uint32_t x, uint32_t y, uint32_t z) {
   }
   gathers_.clear();
   barriers_.assign(kNamedBarriers, {});
+  mbarriers_.clear();
   statics_.clear();
   static_end_ = state_.dynamic_bytes;
   done_ = 0;
@@ -296,7 +297,14 @@ Launch::Gather& Launch::gather_for(const char* what, uint32_t group, uint32_t ma
          describe(g.waiting.empty() ? g.first_thread : g.waiting.front()).c_str(),
          text_of(g.place).c_str(), mask, g.mask);
   }
-  Gather g{what, group, mask, place, first, 0, 0, {}, {}};
+  Gather g = std::move(spare_);  // keeps its memory
+  g.what = what;
+  g.group = group;
+  g.mask = mask;
+  g.place = place;
+  g.first_thread = first;
+  g.arrived = 0;
+  g.waiting.clear();
   const uint32_t present = std::min(group, n_threads() - first);
   g.expected = group == kWarp ? static_cast<uint32_t>(__builtin_popcount(mask)) : group;
   if (group != kWarp && present < group) {
@@ -327,6 +335,7 @@ void Launch::collective(const char* what, uint32_t group, uint32_t mask, void* o
   if (perform != nullptr)
     perform(&state_, resolving_.first_thread, resolving_.operands.data(), user);
   for (const uint32_t t : resolving_.waiting) make_ready(t);
+  spare_ = std::move(resolving_);
 }
 
 void Launch::barrier(uint32_t id, uint32_t count, bool arrive, Place place) {

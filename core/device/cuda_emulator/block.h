@@ -53,6 +53,11 @@ class Launch {
   void async_commit();
   void async_wait(uint32_t pending, bool all, Place place);
   void pause(Place place);
+  // mbarrier.cc
+  void mbar_init(uint32_t offset, uint32_t count, Place place);
+  void mbar_arrive(uint32_t offset, uint32_t tx_bytes, Place place);
+  void mbar_wait(uint32_t offset, uint32_t parity, Place place);
+  void bulk_copy(uint32_t dst, const void* src, uint32_t bytes, uint32_t mbar, Place place);
 
  private:
   struct Copy {
@@ -83,6 +88,18 @@ class Launch {
     std::vector<uint32_t> waiting;
     std::vector<uint32_t> clock;  // what those that came had done
   };
+  struct BulkCopy {
+    uint32_t dst, bytes, thread;
+    const void* src;
+  };
+  struct Mbarrier {
+    uint32_t offset, count, pending;
+    uint32_t phase = 0;
+    int64_t tx_bytes = 0;               // expected less arrived
+    std::vector<BulkCopy> copies;       // in flight
+    std::vector<uint32_t> waiting;      // threads that wait for the present phase to end
+    std::vector<uint32_t> clock, done;  // of this phase; of those that are over
+  };
   struct Static {
     const void* key;
     uint32_t offset;
@@ -99,6 +116,9 @@ class Launch {
   [[noreturn]] void finish_thread();
   [[noreturn]] void stuck();
   Gather& gather_for(const char* what, uint32_t group, uint32_t mask, Place place);
+  Mbarrier& mbarrier(uint32_t offset, Place place);
+  void land_copies(Mbarrier& m);
+  void end_phase_when_complete(Mbarrier& m);
   // Number of a place, for the shadow.
   uint32_t site(Place place);
   void check(const Hazard& hazard, Place place);
@@ -122,7 +142,9 @@ class Launch {
   std::vector<uint8_t> shared_;
   std::vector<Gather> gathers_;
   Gather resolving_{};
+  Gather spare_{};
   std::vector<Barrier> barriers_;
+  std::vector<Mbarrier> mbarriers_;
   std::vector<Static> statics_;
   std::vector<Place> sites_;  // [number - 1]
   uint32_t last_site_ = 0;

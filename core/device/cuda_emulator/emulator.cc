@@ -115,6 +115,22 @@ pluq_cuda_emulator make_table() {
   t.pause = [](pluq_emu_block* block, const char* file, uint32_t line) {
     Launch::of(block).pause({file, line});
   };
+  t.mbar_init = [](pluq_emu_block* block, uint32_t offset, uint32_t count, const char* file,
+                   uint32_t line) {
+    Launch::of(block).mbar_init(offset, count, {file, line});
+  };
+  t.mbar_arrive = [](pluq_emu_block* block, uint32_t offset, uint32_t tx_bytes, const char* file,
+                     uint32_t line) {
+    Launch::of(block).mbar_arrive(offset, tx_bytes, {file, line});
+  };
+  t.mbar_wait = [](pluq_emu_block* block, uint32_t offset, uint32_t parity, const char* file,
+                   uint32_t line) {
+    Launch::of(block).mbar_wait(offset, parity, {file, line});
+  };
+  t.bulk_copy = [](pluq_emu_block* block, uint32_t dst, const void* src, uint32_t bytes,
+                   uint32_t mbar, const char* file, uint32_t line) {
+    Launch::of(block).bulk_copy(dst, src, bytes, mbar, {file, line});
+  };
   return t;
 }
 

@@ -57,7 +57,7 @@ Hazard Shadow::read(const Clocks& clocks, uint32_t thread, uint64_t offset, uint
   const uint32_t warp = thread / kWarp, lane = thread % kWarp;
   touched_ = std::max(touched_, offset + bytes);
   for (uint64_t i = offset; i < offset + bytes; ++i) {
-    const Byte& b = bytes_[i];
+    Byte& b = bytes_[i];
     if (b.in_flight) {
       return {"reads shared memory that a cp.async has not finished writing (no wait covers it)",
               b.writer, i, b.site};
@@ -74,6 +74,7 @@ Hazard Shadow::read(const Clocks& clocks, uint32_t thread, uint64_t offset, uint
     const uint32_t epoch = clocks.epoch(warp);
     const bool same = (reader >> 8) == epoch && (reader & 0xff) != lane + 1;
     reader = epoch << 8 | (same ? kManyLanes : lane + 1);
+    b.was_read = 1;
   }
   return {};
 }
@@ -90,7 +91,8 @@ Hazard Shadow::write_hazard(const Clocks& clocks, uint32_t thread, uint64_t offs
     return {"writes shared memory that another thread wrote, without a barrier in between",
             b.writer, offset, b.site};
   }
-  if (atomic) return {};
+  // Whoever read before the last write is ordered before that, and so before whatever follows it.
+  if (atomic || !b.was_read) return {};
   const uint32_t warp = thread / kWarp;
   for (uint32_t w = 0; w < warps_; ++w) {
     const uint32_t reader = readers_[offset * warps_ + w];
@@ -117,6 +119,7 @@ Hazard Shadow::write(const Clocks& clocks, uint32_t thread, uint64_t offset, uin
   fresh.site = static_cast<uint16_t>(site);
   for (uint64_t i = offset; i < offset + bytes; ++i) {
     if (const Hazard h = write_hazard(clocks, thread, i, atomic); h.what != nullptr) return h;
+    fresh.was_read = atomic ? bytes_[i].was_read : 0;
     bytes_[i] = fresh;
   }
   return {};
@@ -129,6 +132,7 @@ Hazard Shadow::begin_copy(const Clocks& clocks, uint32_t thread, uint64_t offset
     if (const Hazard h = write_hazard(clocks, thread, i, false); h.what != nullptr) return h;
     bytes_[i].writer = thread & 0x3ffU;
     bytes_[i].in_flight = in_flight_ ? 1 : 0;
+    bytes_[i].was_read = 0;
     bytes_[i].site = static_cast<uint16_t>(site);
   }
   return {};

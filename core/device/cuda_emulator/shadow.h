@@ -60,6 +60,7 @@ class Shadow {
     uint16_t writer : 10 = 0;
     uint16_t in_flight : 1 = 0;
     uint16_t atomic : 1 = 0;
+    uint16_t was_read : 1 = 0;  // since the last write; if not, no reader needs to be looked at
     uint16_t site = 0;
   };
 

@@ -5,6 +5,7 @@
 #include "pluq/cuda/async.hpp"
 #include "pluq/cuda/barrier.hpp"
 #include "pluq/cuda/convert.hpp"
+#include "pluq/cuda/hopper.hpp"
 #include "pluq/cuda/launch.hpp"
 #include "pluq/cuda/memory.hpp"
 #include "pluq/cuda/mma.hpp"

@@ -27,10 +27,7 @@ struct ldmatrix_operand {
 };
 
 template <int count, bool trans>
-inline void run_ldmatrix(pluq_emu_block *b, uint32_t first, void *const *operands, void *user) {
-  const auto *site = static_cast<const pluq_emu_launch *>(user);
-  (void)first;
-  (void)site;
+inline void run_ldmatrix(pluq_emu_block *b, uint32_t, void *const *operands, void *) {
   for (int lane = 0; lane < 32; ++lane) {
     const auto *o = static_cast<const ldmatrix_operand *>(operands[lane]);
     for (int m = 0; m < count; ++m) {
@@ -105,9 +102,11 @@ inline void run_mma_k16(pluq_emu_block *, uint32_t, void *const *operands, void 
     for (int i = 0; i < 4; ++i)
       c[i < 2 ? g : g + 8][2 * t + (i & 1)] = static_cast<const float *>(o->c)[i];
   }
-  for (int m = 0; m < 16; ++m)
-    for (int k = 0; k < 16; ++k)
+  for (int m = 0; m < 16; ++m) {
+    for (int k = 0; k < 16; ++k) {
       for (int n = 0; n < 8; ++n) c[m][n] += a[m][k] * b[k][n];
+    }
+  }
   for (int lane = 0; lane < 32; ++lane) {
     const auto *o = static_cast<const mma_operand *>(operands[lane]);
     const int g = lane / 4, t = lane % 4;

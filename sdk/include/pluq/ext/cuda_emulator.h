@@ -113,6 +113,19 @@ struct pluq_cuda_emulator {
   /* The thread polls memory that another thread will change: lets others run. When every thread
    * that could run is polling, the kernel waits for a higher block, or for ever, and is stopped. */
   void (*pause)(pluq_emu_block *block, const char *file, uint32_t line);
+  /* mbarrier objects (sm_90), named by their offset in shared memory. count: arrivals of a phase.
+   */
+  void (*mbar_init)(pluq_emu_block *block, uint32_t offset, uint32_t count, const char *file,
+                    uint32_t line);
+  /* One arrival that also expects tx_bytes of bulk copies in this phase. */
+  void (*mbar_arrive)(pluq_emu_block *block, uint32_t offset, uint32_t tx_bytes, const char *file,
+                      uint32_t line);
+  /* Waits until the phase of this parity is over. */
+  void (*mbar_wait)(pluq_emu_block *block, uint32_t offset, uint32_t parity, const char *file,
+                    uint32_t line);
+  /* cp.async.bulk: in flight until a wait on that mbarrier takes notice of it. */
+  void (*bulk_copy)(pluq_emu_block *block, uint32_t dst, const void *src, uint32_t bytes,
+                    uint32_t mbar_offset, const char *file, uint32_t line);
 };
 
 #ifdef __cplusplus
