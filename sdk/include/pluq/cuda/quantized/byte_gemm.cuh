@@ -182,7 +182,9 @@ void byte_gemm_kernel(gmem<const uint8_t> a, gmem<const uint8_t> b, gmem<const f
 
   PLUQ_UNROLL
   for (int i = 0; i < kStages - 1; ++i) fetch(first + i);
-  int64_t left = s.period == 0 ? s.k : s.period - static_cast<int64_t>(first) * kByteDepth % s.period;
+  // Columns until the run ends; never 0 when there is only one run.
+  int64_t left = s.period == 0 ? -1 : s.period - static_cast<int64_t>(first) * kByteDepth % s.period;
+  bool pending = false;  // sums that are not promoted yet
   for (int kt = first; kt < last; ++kt) {
     cp_async_wait<kStages - 2>();
     sync_threads();
@@ -246,24 +248,22 @@ void byte_gemm_kernel(gmem<const uint8_t> a, gmem<const uint8_t> b, gmem<const f
           }
         }
       }
-      if (s.period != 0) {
-        left -= 32;
-        const int64_t k = static_cast<int64_t>(kt) * kByteDepth + 32 * half;
-        if (left == 0) {
-          if (k < s.k) promote(k, true);
-          left = s.period;
+      const int64_t k = static_cast<int64_t>(kt) * kByteDepth + 32 * half;
+      pending = pending || k < s.k;
+      left -= 32;
+      if (left == 0) {
+        if (k < s.k) {
+          promote(k, true);
+          pending = false;
         }
+        left = s.period;
       }
     }
   }
   cp_async_wait<0>();
   // What is left: all of K, the run that the end of K cuts, or one that the next part goes on with.
   const int64_t end = static_cast<int64_t>(last) * kByteDepth;
-  const int64_t tail = (end < s.k ? end : s.k) - 1;
-  if (last > first && (s.period == 0 || tail / s.period == end / s.period ||
-                       (end >= s.k && s.k % s.period != 0 && left != s.period))) {
-    promote(tail, end >= s.k);
-  }
+  if (pending) promote((end < s.k ? end : s.k) - 1, end >= s.k);
 
   const bool parts = s.splits > 1;
   PLUQ_UNROLL
