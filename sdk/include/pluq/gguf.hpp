@@ -260,9 +260,8 @@ inline bool dequantize_row(uint32_t type, const void* src, float* out, int64_t n
     default: {
       const BlockSize size = block_size(type);
       if (size.elements == 0) return false;
-      return blocks(size.elements, size.bytes, [&](const uint8_t* b, float* o) {
-        decode_part(type, b, o, 0, size.elements);
-      });
+      return blocks(size.elements, size.bytes,
+                    [&](const uint8_t* b, float* o) { decode_part(type, b, o, 0, size.elements); });
     }
   }
 }

@@ -7,7 +7,7 @@ namespace pluq {
 namespace cuda {
 inline namespace PLUQ_CUDA_SIDE {
 template OpError launch_byte_gemm<static_cast<ByteKind>(PLUQ_INSTANCE)>(const pluq_exec *,
-                                                                       const ByteGemm &);
+                                                                        const ByteGemm &);
 }  // namespace PLUQ_CUDA_SIDE
 }  // namespace cuda
 }  // namespace pluq

@@ -94,7 +94,8 @@ void round_rows_kernel(gmem<const uint8_t> x, gmem<uint8_t> codes, gmem<float> s
       scales.store(m, odd > 0 ? bits_float(0x7fc00000U) : dead ? 0.0F : scale);
       if (zeros) zeros.store(m, dead ? 0 : zero);
     }
-    const float bottom = -128.0F - static_cast<float>(zero), top = 127.0F - static_cast<float>(zero);
+    const float bottom = -128.0F - static_cast<float>(zero),
+                top = 127.0F - static_cast<float>(zero);
     for (int64_t k = thread; k < s.pitch; k += kRoundThreads) {
       int32_t q = 0;
       if (k < s.k && !dead) {

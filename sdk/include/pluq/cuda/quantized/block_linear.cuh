@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// y[M, N] = x[M, K] W[N, K]^T for any format with a decoder. Up to 8 rows: a GEMV, a warp per row of
-// W, all in f32. More: tiles of 64 x 64, W decoded to the activations' 16-bit type in shared memory
-// and multiplied with m16n8k16.
+// y[M, N] = x[M, K] W[N, K]^T for any format with a decoder. Up to 8 rows: a GEMV, a warp per row
+// of W, all in f32. More: tiles of 64 x 64, W decoded to the activations' 16-bit type in shared
+// memory and multiplied with m16n8k16.
 #pragma once
 
 #include "pluq/cuda/quantized/activations.cuh"
@@ -212,8 +212,8 @@ OpError launch_block_typed(const pluq_exec *exec, const BlockLinear &l) {
   shape.grid = {static_cast<uint32_t>((s.n + 63) / 64), static_cast<uint32_t>((s.m + 63) / 64), 1};
   shape.threads = 128;
   shape.name = "block_gemm_kernel";
-  return to_op_error(launch(&block_gemm_kernel<Decoder, kBf16>, shape, stream, decoder, x, row_scale,
-                            bias, y, s));
+  return to_op_error(
+      launch(&block_gemm_kernel<Decoder, kBf16>, shape, stream, decoder, x, row_scale, bias, y, s));
 }
 
 template <class Decoder>

@@ -27,8 +27,7 @@ PLUQ_DEVICE u32x2 eight_bytes(gmem<const uint8_t> p, int64_t at, bool aligned) {
   if (aligned) return p.load_as<u32x2>(at);
   u32x2 out{{0, 0}};
   PLUQ_UNROLL
-  for (int i = 0; i < 8; ++i)
-    out.v[i / 4] |= static_cast<uint32_t>(p.load(at + i)) << (i % 4 * 8);
+  for (int i = 0; i < 8; ++i) out.v[i / 4] |= static_cast<uint32_t>(p.load(at + i)) << (i % 4 * 8);
   return out;
 }
 
@@ -205,7 +204,8 @@ struct GgufDecoder {
     const gguf::BlockSize size = gguf::block_size(kType);
     GgufDecoder d;
     d.blocks = w.k / size.elements;
-    d.codes = gmem<const uint8_t>(static_cast<const uint8_t *>(w.codes), w.n * d.blocks * size.bytes);
+    d.codes =
+        gmem<const uint8_t>(static_cast<const uint8_t *>(w.codes), w.n * d.blocks * size.bytes);
     return d;
   }
   PLUQ_DEVICE void run(int64_t row, int64_t k0, float *w) const {

@@ -69,8 +69,8 @@ void pack_bytes_kernel(gmem<const uint8_t> source, gmem<uint8_t> packed, int64_t
 
 inline OpError launch_pack_bytes(const pluq_exec *exec, const PackBytes &p) {
   LaunchShape shape;
-  shape.grid = {
-      static_cast<uint32_t>((p.rows * p.pitch / 4 + kLoadThreads - 1) / kLoadThreads), 1, 1};
+  shape.grid = {static_cast<uint32_t>((p.rows * p.pitch / 4 + kLoadThreads - 1) / kLoadThreads), 1,
+                1};
   shape.threads = kLoadThreads;
   shape.name = "pack_bytes_kernel";
   return to_op_error(launch(&pack_bytes_kernel<kLoadThreads>, shape, Stream(exec),
@@ -154,7 +154,8 @@ PLUQ_DEVICE uint32_t code_at(gmem<const uint32_t> w, CodeLayout layout, int64_t 
   return w.load(k * pitch + n / 8) >> (4 * (4 * (j % 2) + j / 2)) & 15U;
 }
 
-// A thread packs 32 codes of a row; neighbours have neighbouring rows, along which most layouts lie.
+// A thread packs 32 codes of a row; neighbours have neighbouring rows, along which most layouts
+// lie.
 template <int kThreads>
 PLUQ_KERNEL(kThreads, 1)
 void pack_codes_kernel(gmem<const uint32_t> source, gmem<uint32_t> packed, int64_t n, int64_t k,
@@ -189,8 +190,8 @@ inline OpError launch_pack_codes(const pluq_exec *exec, const PackCodes &p) {
   shape.name = "pack_codes_kernel";
   return to_op_error(launch(&pack_codes_kernel<kLoadThreads>, shape, Stream(exec),
                             gmem<const uint32_t>(p.source, p.source_words),
-                            gmem<uint32_t>(p.packed, p.n * runs * p.bits), p.n, p.k,
-                            p.source_pitch, static_cast<int32_t>(p.layout), p.bits));
+                            gmem<uint32_t>(p.packed, p.n * runs * p.bits), p.n, p.k, p.source_pitch,
+                            static_cast<int32_t>(p.layout), p.bits));
 }
 
 }  // namespace PLUQ_CUDA_SIDE
