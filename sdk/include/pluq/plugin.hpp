@@ -474,7 +474,10 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
     int n_workers = 1;
     uint64_t cpu_features = 0;
     uint64_t l1d_bytes = 0, l2_bytes = 0, l3_bytes = 0;
-    uint32_t compute_capability = 0;
+    uint32_t compute_capability = 0;  // CUDA: 80, 89, 90
+    uint32_t sm_count = 0;
+    uint64_t shared_optin_bytes = 0;  // largest dynamic shared memory of one block
+    bool is_cuda() const { return kind == PLUQ_DEVICE_CUDA || kind == PLUQ_DEVICE_CUDA_EMULATED; }
     bool has(uint64_t features) const { return (cpu_features & features) == features; }
     Isa isa() const {
       constexpr uint64_t avx2 = PLUQ_CPU_AVX2 | PLUQ_CPU_FMA | PLUQ_CPU_F16C;
@@ -577,6 +580,9 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
 
     virtual MethodInfo describe() const = 0;
     virtual std::vector<WeightSpec> create_weights() const = 0;
+    // Whether apply is for this PLUQ_DEVICE_*. A method for the CPU alone need not say anything; on
+    // another device the host is then told that the format has no kernels for it.
+    virtual bool runs_on(uint32_t device_kind) const { return device_kind == PLUQ_DEVICE_CPU; }
     // Sees the bound tensors with their data.
     virtual ProcessPlan process_plan(const Tensors&) { return {}; }
     // Repacks into buffer (plan.buffer_bytes, zero-filled, 64-byte aligned), which stays in place
@@ -595,6 +601,13 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
     virtual void apply(const Exec& exec, const Activation& x, const float* bias,
                        const Output& y) const {
       fallback_apply(exec, x, bias, y);
+    }
+    // The same on a device that runs_on names beside the CPU: x, y, bias and the workspace are its
+    // memory, x and y of 16 bits (y also F32). Enqueues on exec.stream; no allocation, no waiting.
+    virtual void apply_on_device(const pluq_exec& exec, const pluq_activation& x, const float* bias,
+                                 const pluq_output& y) const {
+      (void)exec, (void)x, (void)bias, (void)y;
+      throw unsupported("layer " + layer().name + ": this method has kernels for the CPU only");
     }
     // Rows [n_begin, n_end) of W as f32, from the checkpoint tensors alone; reentrant.
     virtual void dequantize(const Tensors&, int64_t n_begin, int64_t n_end, float* out,

@@ -102,9 +102,15 @@ void round_rows_kernel(gmem<const uint8_t> x, gmem<uint8_t> codes, gmem<float> s
         const float v = load_real(x, s.x_type, in + k) / scale;
         q = static_cast<int32_t>(to_nearest(v < bottom ? bottom : v > top ? top : v)) + zero;
       }
-      codes.store(out + k, static_cast<uint8_t>(q));
+      if (s.as_f16 != 0) {
+        codes.as<uint16_t>().store(out + k,
+                                   f32_to_f16(static_cast<float>(k < s.k && !dead ? q - zero : 0)));
+      } else {
+        codes.store(out + k, static_cast<uint8_t>(q));
+      }
     }
-    if (sums) {  // a warp per run; codes are read back after all of them are written
+    if (sums &&
+        s.as_f16 == 0) {  // a warp per run; codes are read back after all of them are written
       sync_threads();
       const int64_t run = s.sum_group == 0 ? s.k : s.sum_group, runs = (s.k + run - 1) / run;
       for (int64_t r = warp_id(); r < runs; r += kRoundThreads / 32) {

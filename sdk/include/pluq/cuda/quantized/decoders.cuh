@@ -36,7 +36,7 @@ struct IntDecoder {
   gmem<const float> scales, zeros;  // [groups, N]
   gmem<const int32_t> order;
   int64_t n, k, pitch, group, k_begin;
-  int32_t bits;
+  int32_t bits, offsets;
   float zero;
 
   static IntDecoder make(const BlockWeights &w) {
@@ -48,6 +48,7 @@ struct IntDecoder {
     d.n = w.n, d.k = w.k, d.pitch = w.code_pitch, d.bits = w.bits, d.zero = w.zero;
     d.group = w.group < 1 ? w.k_begin + w.k : w.group;
     d.k_begin = w.k_begin;
+    d.offsets = w.offsets ? 1 : 0;
     return d;
   }
   PLUQ_DEVICE void run(int64_t row, int64_t k0, float *w) const {
@@ -78,7 +79,7 @@ struct IntDecoder {
         if (zeros) z = zeros.load(g * n + row);
         last = g;
       }
-      w[j] = s * (code - z);
+      w[j] = offsets != 0 ? s * code + z : s * (code - z);
     }
   }
 };

@@ -107,7 +107,7 @@ struct RoundActivations {
   float static_scale = 1;    // k*Static
   int32_t static_zero = 0;   // kInt8Static
   float bound = 0;           // kFp8*: x is clamped to +-bound first; 0: it is not
-  bool as_f16 = false;       // kFp8*: write codes as f16 values instead of bytes
+  bool as_f16 = false;       // write f16 values: of e4m3 codes, of int8 codes less their zero point
   void *codes = nullptr;     // [M, byte_pitch(K)]
   float *scales = nullptr;   // [M], kFp8Group: [M, ceil(K / group)]
   int32_t *zeros = nullptr;  // [M], when a zero point may be other than 0
@@ -151,6 +151,7 @@ struct BlockWeights {
   int64_t groups = 1;              // scales per row
   int64_t k_begin = 0;             // first column's position in its first group
   float zero = 0;
+  bool offsets = false;  // kInt: zeros are offsets, W = scale * code + zeros[g, n]
   float divisor = 1;
   float table[16] = {};  // kNf4
 };
