@@ -2,6 +2,7 @@
 #include "awq/method.h"
 
 #include "pluq/cpu/tables.hpp"
+#include "pluq/cuda/quantized/block_linear.hpp"
 #include "pluq/pack.hpp"
 #include "pluq/shard.hpp"
 
@@ -250,15 +251,21 @@ bool has_tensors(const LayerDesc& layer, Layout layout, int64_t group_size) {
 
 std::unique_ptr<LinearMethod> make_method(const LayerDesc& layer, const Device& device,
                                           Layout layout, int64_t group_size) {
+  std::unique_ptr<AwqMethod> method;
   switch (layout) {
     case Layout::kGemv:
-      return std::make_unique<GemvMethod>(layer, device, group_size);
+      method = std::make_unique<GemvMethod>(layer, device, group_size);
+      break;
     case Layout::kTiles:
-      return std::make_unique<TilesMethod>(layer, device, group_size);
+      method = std::make_unique<TilesMethod>(layer, device, group_size);
+      break;
     case Layout::kGemm:
+      method = std::make_unique<GemmMethod>(layer, device, group_size);
       break;
   }
-  return std::make_unique<GemmMethod>(layer, device, group_size);
+  if (device.is_cuda() && cuda::has_ops(device.kind))
+    return cuda::int_blocks_method(std::move(method), device);
+  return method;
 }
 
 }  // namespace awq

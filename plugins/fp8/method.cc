@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "pluq/cpu/tables.hpp"
+#include "pluq/cuda/quantized/byte_linear.hpp"
 #include "pluq/float8.hpp"
 #include "pluq/scale_table.hpp"
 
@@ -97,6 +98,17 @@ class Fp8Method final : public cpu::FloatLinear {
       }
     }
   }
+
+  // Whether the 8-bit CUDA kernels fit the runs of columns that share a scale.
+  bool fits_cuda() const {
+    const int64_t group = table_.kind() == ScaleTable::Kind::kBlock
+                              ? std::gcd(table_.block_k(), layer().in_begin)
+                              : 0;
+    const int64_t round = input_.round == cpu::FloatRound::kGroup ? input_.group_size : 0;
+    return cuda::byte_groups_fit(layer().k(), group, round);
+  }
+  bool e5m2() const { return weight_dtype_ == PLUQ_DTYPE_F8_E5M2; }
+  bool rounds() const { return input_.round != cpu::FloatRound::kNone; }
 
   void fill(std::string_view, uint64_t seed, uint8_t* data, uint64_t bytes) override {
     for (uint64_t i = 0; i < bytes; ++i) {  // every code but NaN and infinity
@@ -213,6 +225,36 @@ class Fp8Method final : public cpu::FloatLinear {
   WeightSpec input_spec_;
 };
 
+// The same layer on a CUDA device; `method` outlives it.
+class Fp8OnDevice final : public cuda::ByteLinear {
+ public:
+  Fp8OnDevice(Fp8Method* method, const Device& device)
+      : ByteLinear(method->layer(), device), method_(method) {
+    name_kernel(method->e5m2() ? cuda::ByteType::kE5m2 : cuda::ByteType::kE4m3, method->rounds());
+  }
+
+ protected:
+  cuda::ByteFacts facts(const Tensors& tensors) override {
+    const cpu::FloatLinear::Facts f = method_->facts(tensors);
+    cuda::ByteFacts out;
+    out.type = method_->e5m2() ? cuda::ByteType::kE5m2 : cuda::ByteType::kE4m3;
+    out.scales = f.scales;
+    out.scale_rows = f.weights.block_n;
+    out.group = f.weights.scale == cpu::FloatScale::kBlock ? f.weights.block_k : 0;
+    out.rounds = method_->rounds();
+    out.mode = f.input.round == cpu::FloatRound::kToken   ? cuda::RoundMode::kFp8Token
+               : f.input.round == cpu::FloatRound::kGroup ? cuda::RoundMode::kFp8Group
+                                                          : cuda::RoundMode::kFp8Static;
+    out.round_group = f.input.group_size;
+    out.static_scale = f.input.static_scale;
+    out.bound = f.input_bound;
+    return out;
+  }
+
+ private:
+  Fp8Method* method_;
+};
+
 }  // namespace
 
 bool has_tensors(const LayerDesc& layer) {
@@ -223,7 +265,10 @@ bool has_tensors(const LayerDesc& layer) {
 
 std::unique_ptr<LinearMethod> make_method(const LayerDesc& layer, const Device& device,
                                           const Settings& settings) {
-  return std::make_unique<Fp8Method>(layer, device, settings);
+  auto method = std::make_unique<Fp8Method>(layer, device, settings);
+  if (!device.is_cuda() || !cuda::has_ops(device.kind) || !method->fits_cuda()) return method;
+  auto on_device = std::make_unique<Fp8OnDevice>(method.get(), device);
+  return std::make_unique<cuda::DeviceMethod>(std::move(method), std::move(on_device), device.kind);
 }
 
 }  // namespace fp8

@@ -5,6 +5,7 @@
 
 #include "gguf/blocks.h"
 #include "pluq/cpu/tables.hpp"
+#include "pluq/cuda/quantized/block_linear.hpp"
 #include "pluq/gguf.hpp"
 
 namespace gguf_format {
@@ -49,6 +50,11 @@ class GgufMethod final : public cpu::IntLinear {
     info.bits_per_weight = 8.0 * type_.bytes / type_.elements;
     return info;
   }
+
+  bool table() const { return layer().kind == "embedding"; }
+  uint32_t ggml_type() const { return type_.type; }
+  // Refuses scales that are no finite numbers.
+  void check_blocks(const Tensors& tensors) { settle(tensors); }
 
   std::vector<WeightSpec> create_weights() const override {
     WeightSpec w = shard::spec("weight", PLUQ_DTYPE_GGML_BASE + type_.type,
@@ -118,7 +124,6 @@ class GgufMethod final : public cpu::IntLinear {
   }
 
  private:
-  bool table() const { return layer().kind == "embedding"; }
   int64_t per_block() const { return type_.elements / type_.group; }
   const uint8_t* row(const Tensors& tensors, int64_t n) const {
     return tensors.at("weight").data() + n * (layer().k() / type_.elements) * type_.bytes;
@@ -130,6 +135,30 @@ class GgufMethod final : public cpu::IntLinear {
   const BlockType& type_;
 };
 
+// Blocks stay as they are in the file; `method` outlives it.
+class GgufOnDevice final : public cuda::BlockDevice {
+ public:
+  explicit GgufOnDevice(GgufMethod* method) : method_(method) {}
+  ProcessPlan plan(const Tensors& tensors) override {
+    method_->check_blocks(tensors);
+    return {};
+  }
+  void load(const pluq_exec&, const Tensors&, uint8_t*) override {}
+
+ protected:
+  cuda::BlockWeights weights(const Tensors& kept) const override {
+    cuda::BlockWeights w;
+    w.format = cuda::BlockFormat::kGguf;
+    w.n = method_->layer().n(), w.k = method_->layer().k();
+    w.type = static_cast<int32_t>(method_->ggml_type());
+    w.codes = kept.at("weight").data();
+    return w;
+  }
+
+ private:
+  GgufMethod* method_;
+};
+
 }  // namespace
 
 bool has_tensors(const LayerDesc& layer) {
@@ -138,7 +167,10 @@ bool has_tensors(const LayerDesc& layer) {
 }
 
 std::unique_ptr<LinearMethod> make_method(const LayerDesc& layer, const Device& device) {
-  return std::make_unique<GgufMethod>(layer, device);
+  auto method = std::make_unique<GgufMethod>(layer, device);
+  if (!device.is_cuda() || !cuda::has_ops(device.kind) || method->table()) return method;
+  auto on_device = std::make_unique<GgufOnDevice>(method.get());
+  return std::make_unique<cuda::DeviceMethod>(std::move(method), std::move(on_device), device.kind);
 }
 
 }  // namespace gguf_format

@@ -3,6 +3,7 @@
 #include "gptq/method.h"
 
 #include "gptq/grouped_int.h"
+#include "pluq/cuda/quantized/block_linear.hpp"
 #include "pluq/pack.hpp"
 
 namespace gptq {
@@ -131,7 +132,10 @@ bool has_gptq_tensors(const LayerDesc& layer) {
 
 std::unique_ptr<LinearMethod> make_gptq(const LayerDesc& layer, const Device& device,
                                         const Settings& settings) {
-  return std::make_unique<GptqMethod>(layer, device, settings);
+  auto method = std::make_unique<GptqMethod>(layer, device, settings);
+  if (device.is_cuda() && cuda::has_ops(device.kind))
+    return cuda::int_blocks_method(std::move(method), device);
+  return method;
 }
 
 }  // namespace gptq

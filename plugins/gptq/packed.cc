@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The compressed-tensors layout, pack-quantized (method.h has the drawing).
 #include "gptq/grouped_int.h"
+#include "pluq/cuda/quantized/block_linear.hpp"
 #include "pluq/pack.hpp"
 
 namespace gptq {
@@ -133,7 +134,10 @@ bool has_packed_tensors(const LayerDesc& layer) {
 
 std::unique_ptr<LinearMethod> make_packed(const LayerDesc& layer, const Device& device,
                                           const Settings& settings) {
-  return std::make_unique<PackedMethod>(layer, device, settings);
+  auto method = std::make_unique<PackedMethod>(layer, device, settings);
+  if (device.is_cuda() && cuda::has_ops(device.kind))
+    return cuda::int_blocks_method(std::move(method), device);
+  return method;
 }
 
 }  // namespace gptq

@@ -3,6 +3,7 @@
 
 #include "pluq/cpu/float4_linear.hpp"
 #include "pluq/cpu/tables.hpp"
+#include "pluq/cuda/quantized/block_linear.hpp"
 
 namespace mxfp4 {
 namespace {
@@ -21,6 +22,9 @@ class Mxfp4Method final : public cpu::Float4Linear {
     info.bits_per_weight = 4 + 8.0 / kGroup;
     return info;
   }
+
+  // Refuses scales that are no numbers.
+  void check_tensors(const Tensors& tensors) { settle(tensors); }
 
   std::vector<WeightSpec> create_weights() const override { return packed_specs(PLUQ_DTYPE_U8); }
 
@@ -51,6 +55,20 @@ class Mxfp4Method final : public cpu::Float4Linear {
   }
 };
 
+// `method` outlives it.
+class Mxfp4OnDevice final : public cuda::Float4Blocks {
+ public:
+  explicit Mxfp4OnDevice(Mxfp4Method* method)
+      : Float4Blocks(method->layer(), "weight_packed", "weight_scale", kGroup), method_(method) {}
+  ProcessPlan plan(const Tensors& tensors) override {
+    method_->check_tensors(tensors);
+    return {};
+  }
+
+ private:
+  Mxfp4Method* method_;
+};
+
 }  // namespace
 
 bool has_tensors(const LayerDesc& layer) {
@@ -61,7 +79,10 @@ bool has_tensors(const LayerDesc& layer) {
 }
 
 std::unique_ptr<LinearMethod> make_method(const LayerDesc& layer, const Device& device) {
-  return std::make_unique<Mxfp4Method>(layer, device);
+  auto method = std::make_unique<Mxfp4Method>(layer, device);
+  if (!device.is_cuda() || !cuda::has_ops(device.kind)) return method;
+  auto on_device = std::make_unique<Mxfp4OnDevice>(method.get());
+  return std::make_unique<cuda::DeviceMethod>(std::move(method), std::move(on_device), device.kind);
 }
 
 }  // namespace mxfp4

@@ -9,6 +9,7 @@
 
 #include "nf4/statistics.h"
 #include "pluq/cpu/tables.hpp"
+#include "pluq/cuda/quantized/block_linear.hpp"
 
 namespace nf4 {
 namespace {
@@ -72,6 +73,8 @@ class Nf4Method final : public cpu::IntLinear {
     }
     return info;
   }
+
+  int64_t elements() const { return elements_; }
 
   std::vector<WeightSpec> create_weights() const override {
     std::vector<WeightSpec> out;
@@ -186,6 +189,44 @@ class Nf4Method final : public cpu::IntLinear {
   uint8_t rounded_[16] = {};
 };
 
+// Codes stay as they are in the file; scales are resolved while loading. `method` outlives it.
+class Nf4OnDevice final : public cuda::BlockDevice {
+ public:
+  explicit Nf4OnDevice(Nf4Method* method) : method_(method) {}
+  ProcessPlan plan(const Tensors& tensors) override {
+    const LayerDesc& layer = method_->layer();
+    Statistics stats = read_statistics(layer.name, tensors, method_->elements(), true);
+    stats.bind(tensors);
+    w_.format = cuda::BlockFormat::kNf4;
+    w_.n = layer.n(), w_.k = layer.k(), w_.group = stats.blocksize;
+    std::copy(stats.map.begin(), stats.map.end(), w_.table);
+    scales_.clear();
+    for (int64_t b = 0; b * stats.blocksize < method_->elements(); ++b)
+      scales_.push_back(stats.scale(b));
+    ProcessPlan plan;
+    plan.buffer_bytes = scales_.size() * sizeof(float);
+    plan.cache_key = "cuda-nf4-scales-1";
+    return plan;
+  }
+  void load(const pluq_exec& exec, const Tensors&, uint8_t* buffer) override {
+    cuda::upload(exec, scales_, buffer);
+    w_.scales = reinterpret_cast<const float*>(buffer);
+    scales_ = {};
+  }
+
+ protected:
+  cuda::BlockWeights weights(const Tensors& kept) const override {
+    cuda::BlockWeights w = w_;
+    w.codes = kept.at("weight").data();
+    return w;
+  }
+
+ private:
+  Nf4Method* method_;
+  cuda::BlockWeights w_;
+  std::vector<float> scales_;
+};
+
 }  // namespace
 
 bool has_tensors(const LayerDesc& layer) {
@@ -194,7 +235,10 @@ bool has_tensors(const LayerDesc& layer) {
 }
 
 std::unique_ptr<LinearMethod> make_method(const LayerDesc& layer, const Device& device) {
-  return std::make_unique<Nf4Method>(layer, device);
+  auto method = std::make_unique<Nf4Method>(layer, device);
+  if (!device.is_cuda() || !cuda::has_ops(device.kind)) return method;
+  auto on_device = std::make_unique<Nf4OnDevice>(method.get());
+  return std::make_unique<cuda::DeviceMethod>(std::move(method), std::move(on_device), device.kind);
 }
 
 }  // namespace nf4

@@ -5,6 +5,7 @@
 
 #include "pluq/cpu/float4_linear.hpp"
 #include "pluq/cpu/tables.hpp"
+#include "pluq/cuda/quantized/block_linear.hpp"
 #include "pluq/float8.hpp"
 
 namespace nvfp4 {
@@ -35,6 +36,9 @@ class Nvfp4Method final : public cpu::Float4Linear {
     info.bits_per_weight = 4 + 8.0 / kGroup;
     return info;
   }
+
+  // Refuses scales that are no numbers.
+  void check_tensors(const Tensors& tensors) { settle(tensors); }
 
   std::vector<WeightSpec> create_weights() const override {
     std::vector<WeightSpec> out = packed_specs(PLUQ_DTYPE_F8_E4M3);
@@ -94,6 +98,21 @@ class Nvfp4Method final : public cpu::Float4Linear {
   std::vector<WeightSpec> single_;
 };
 
+// `method` outlives it.
+class Nvfp4OnDevice final : public cuda::Float4Blocks {
+ public:
+  explicit Nvfp4OnDevice(Nvfp4Method* method)
+      : Float4Blocks(method->layer(), "weight_packed", "weight_scale", kGroup), method_(method) {}
+  ProcessPlan plan(const Tensors& tensors) override {
+    method_->check_tensors(tensors);
+    w_.divisor = tensors.at("weight_global_scale").real(0);
+    return {};
+  }
+
+ private:
+  Nvfp4Method* method_;
+};
+
 }  // namespace
 
 bool has_tensors(const LayerDesc& layer) {
@@ -104,7 +123,10 @@ bool has_tensors(const LayerDesc& layer) {
 }
 
 std::unique_ptr<LinearMethod> make_method(const LayerDesc& layer, const Device& device) {
-  return std::make_unique<Nvfp4Method>(layer, device);
+  auto method = std::make_unique<Nvfp4Method>(layer, device);
+  if (!device.is_cuda() || !cuda::has_ops(device.kind)) return method;
+  auto on_device = std::make_unique<Nvfp4OnDevice>(method.get());
+  return std::make_unique<cuda::DeviceMethod>(std::move(method), std::move(on_device), device.kind);
 }
 
 }  // namespace nvfp4

@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "w8a8/method.h"
 
+#include <numeric>
+
 #include "pluq/cpu/int_inputs.hpp"
 #include "pluq/cpu/tables.hpp"
+#include "pluq/cuda/quantized/block_linear.hpp"
+#include "pluq/cuda/quantized/byte_linear.hpp"
 #include "pluq/scale_table.hpp"
 
 namespace w8a8 {
@@ -46,6 +50,14 @@ class Int8Method final : public cpu::IntLinear {
     info.bits_per_weight = 8 + 16.0 * static_cast<double>(table_.count()) /
                                    static_cast<double>(layer().in_features * layer().out_features);
     return info;
+  }
+
+  bool has_zeros() const { return has_zeros_; }
+  // Columns per scale, counted from the shard's first one on; 0: all.
+  int64_t shard_group() const { return group_size_ < 0 ? 0 : std::gcd(group_size_, column_begin_); }
+  // The tensors' group that holds the shard's column k.
+  int64_t group_of(int64_t k) const {
+    return group_size_ < 0 ? 0 : (column_begin_ + k) / group_size_ - group_begin_;
   }
 
   std::vector<WeightSpec> create_weights() const override {
@@ -102,6 +114,52 @@ class Int8Method final : public cpu::IntLinear {
   bool has_zeros_;
 };
 
+// Rounded activations on a CUDA device; `method` outlives it.
+class Int8OnDevice final : public cuda::ByteLinear {
+ public:
+  Int8OnDevice(Int8Method* method, const Device& device)
+      : ByteLinear(method->layer(), device), method_(method) {
+    name_kernel(cuda::ByteType::kInt8, true);
+  }
+
+ protected:
+  cuda::ByteFacts facts(const Tensors& tensors) override {
+    const cpu::IntLinear::Facts f = method_->facts(tensors);
+    const int64_t n_end = method_->layer().n(), k_end = method_->layer().k();
+    cuda::ByteFacts out;
+    out.type = cuda::ByteType::kInt8;
+    out.group = method_->shard_group();
+    const int64_t step = out.group == 0 ? k_end : out.group;
+    for (int64_t n = 0; n < n_end; ++n) {
+      for (int64_t k = 0; k < k_end; k += step) {
+        const int64_t g = method_->group_of(k);
+        out.scales.push_back(method_->scale_of(tensors, n, g));
+        if (method_->has_zeros()) out.zeros.push_back(method_->zero_of(tensors, n, g) - 128);
+      }
+    }
+    out.rounds = true;
+    out.mode = f.inputs == cpu::IntInputs::kToken       ? cuda::RoundMode::kInt8Token
+               : f.inputs == cpu::IntInputs::kTokenAsym ? cuda::RoundMode::kInt8TokenAsym
+                                                        : cuda::RoundMode::kInt8Static;
+    out.static_scale = f.static_scale;
+    out.static_zero = f.static_zero;
+    return out;
+  }
+
+ private:
+  Int8Method* method_;
+};
+
+std::unique_ptr<LinearMethod> on_device(std::unique_ptr<Int8Method> method, const Device& device) {
+  const LayerDesc& layer = method->layer();
+  if (!method->rounds_inputs() || layer.k() > cuda::kMaxInt8Depth ||
+      !cuda::byte_groups_fit(layer.k(), method->shard_group(), 0)) {
+    return cuda::int_blocks_method(std::move(method), device);
+  }
+  auto linear = std::make_unique<Int8OnDevice>(method.get(), device);
+  return std::make_unique<cuda::DeviceMethod>(std::move(method), std::move(linear), device.kind);
+}
+
 }  // namespace
 
 bool has_tensors(const LayerDesc& layer) {
@@ -135,7 +193,9 @@ std::unique_ptr<LinearMethod> make_method(const LayerDesc& layer, const Device& 
     in = cpu::int8_inputs(*inputs, &why);
     if (!why.empty()) throw unsupported("int8 weights: " + why);
   }
-  return std::make_unique<Int8Method>(layer, device, group_size, in);
+  auto method = std::make_unique<Int8Method>(layer, device, group_size, in);
+  if (device.is_cuda() && cuda::has_ops(device.kind)) return on_device(std::move(method), device);
+  return method;
 }
 
 }  // namespace w8a8

@@ -1,5 +1,5 @@
 # pluq_add_plugin(NAME SOURCES a.cc kernels_portable.cc kernels_avx2.cc kernels_avx512.cc [CUDA_SOURCES x.cu]
-#                 [KERNELS int float] [LIBS target...])
+#                 [KERNELS int float] [CUDA_KERNELS quantized] [LIBS target...])
 #
 # A format plugin: NAME.so, exporting nothing but the entry symbol and needing nothing but the C library. Flags follow
 # the file's name:
@@ -9,8 +9,11 @@
 # Kernel files are compiled with -O3 and without contraction of a*b+c, so that bits do not depend on the compiler's mood.
 # KERNELS links the SDK's own kernel families for every instruction set (pluq/cpu/tables.hpp gives their tables); each
 # family is compiled once per build.
+# CUDA_KERNELS links families of CUDA kernels (kernels/cuda_*/sources.cmake): always their twins for the emulated device,
+# and the device's own where nvcc is there (PluqCudaKernels.cmake).
 # CUDA_SOURCES are compiled when PLUQ_CUDA allows it and nvcc is there; PLUQ_HAS_CUDA is 1 or 0 in all sources.
 include_guard(GLOBAL)
+include(${CMAKE_CURRENT_LIST_DIR}/PluqCudaKernels.cmake)
 
 # Sets the flags that a kernel file's name asks for.
 function(pluq_kernel_flags)
@@ -61,7 +64,7 @@ function(pluq_kernels out family)
 endfunction()
 
 function(pluq_add_plugin name)
-  cmake_parse_arguments(ARG "" "" "SOURCES;CUDA_SOURCES;KERNELS;LIBS" ${ARGN})
+  cmake_parse_arguments(ARG "" "" "SOURCES;CUDA_SOURCES;KERNELS;CUDA_KERNELS;LIBS" ${ARGN})
   add_library(${name} MODULE ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE pluq::sdk ${ARG_LIBS})
   target_compile_features(${name} PRIVATE cxx_std_17)
@@ -85,20 +88,15 @@ function(pluq_add_plugin name)
   endforeach()
 
   set(has_cuda 0)
-  if(ARG_CUDA_SOURCES AND NOT "${PLUQ_CUDA}" STREQUAL "OFF")
-    include(CheckLanguage)
-    check_language(CUDA)
-    if(CMAKE_CUDA_COMPILER)
-      enable_language(CUDA)
-      target_sources(${name} PRIVATE ${ARG_CUDA_SOURCES})
-      set_target_properties(${name} PROPERTIES CUDA_RUNTIME_LIBRARY Static)
-      set(has_cuda 1)
-    elseif("${PLUQ_CUDA}" STREQUAL "ON")
-      message(FATAL_ERROR "PLUQ_CUDA=ON, but no CUDA compiler was found: install nvcc, put it on PATH, or use AUTO or OFF")
-    endif()
+  if(ARG_CUDA_SOURCES OR ARG_CUDA_KERNELS)
+    get_property(has_cuda GLOBAL PROPERTY PLUQ_CUDA_FOUND)
   endif()
+  if(ARG_CUDA_SOURCES AND has_cuda)
+    target_sources(${name} PRIVATE ${ARG_CUDA_SOURCES})
+    set_target_properties(${name} PROPERTIES CUDA_RUNTIME_LIBRARY Static CUDA_ARCHITECTURES "${PLUQ_CUDA_SM}")
+  endif()
+  foreach(family IN LISTS ARG_CUDA_KERNELS)
+    pluq_cuda_kernels(${name} ${family})
+  endforeach()
   target_compile_definitions(${name} PRIVATE PLUQ_HAS_CUDA=${has_cuda})
-  if(NOT has_cuda)
-    message(STATUS "${name}: CUDA kernels not built")
-  endif()
 endfunction()

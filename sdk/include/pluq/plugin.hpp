@@ -602,6 +602,13 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
                        const Output& y) const {
       fallback_apply(exec, x, bias, y);
     }
+    // The same on a device that runs_on names beside the CPU: x, y, bias and the workspace are its
+    // memory, x and y of 16 bits (y also F32). Enqueues on exec.stream; no allocation, no waiting.
+    virtual void apply_on_device(const pluq_exec& exec, const pluq_activation& x, const float* bias,
+                                 const pluq_output& y) const {
+      (void)exec, (void)x, (void)bias, (void)y;
+      throw unsupported("layer " + layer().name + ": this method has kernels for the CPU only");
+    }
     // Rows [n_begin, n_end) of W as f32, from the checkpoint tensors alone; reentrant.
     virtual void dequantize(const Tensors&, int64_t n_begin, int64_t n_end, float* out,
                             int64_t ld) const = 0;

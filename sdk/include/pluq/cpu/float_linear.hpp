@@ -94,6 +94,20 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
 
     std::string kernel_name() const { return std::string("float_gemm_") + kernels_->isa; }
 
+    // What kernels of another device need of the bound tensors; throws as process_plan does.
+    struct Facts {
+      FloatWeights weights;  // without panels
+      std::vector<float> scales;
+      FloatInput input;  // rounding only
+      float input_bound;
+    };
+    Facts facts(const Tensors& tensors) {
+      weights_.n = layer().n();
+      weights_.k = layer().k();
+      settle(tensors);
+      return {weights_, scales_, input_, input_bound_};
+    }
+
    protected:
     // Sets type, scale kind and scales_ of weights_, and how input_ is rounded, from the tensors'
     // values.

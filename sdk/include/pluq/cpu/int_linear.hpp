@@ -160,6 +160,46 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
              kernels_->isa;
     }
 
+    // What kernels of another device need of the bound tensors; throws as process_plan does.
+    struct Facts {
+      int32_t bits;
+      IntZeroKind zero_kind;
+      int32_t zero_constant;
+      int64_t group_size, num_groups;     // group_size -1: one group
+      int64_t column_begin, group_begin;  // of a shard
+      const std::vector<int32_t>* g_idx;  // [K], empty: columns lie in order
+      IntInputs inputs;                   // how the checkpoint rounds, kFloat when it is not to
+      float divisor, static_scale;
+      int32_t static_zero;
+    };
+    Facts facts(const Tensors& tensors) {
+      settle(tensors);
+      const bool rounds = activation_ == IntActivation::kToken ||
+                          activation_ == IntActivation::kTokenAsym ||
+                          activation_ == IntActivation::kStatic;
+      return {bits_,        zero_kind_,    zero_constant_,
+              group_size_,  num_groups_,   column_begin_,
+              group_begin_, &g_idx_,       rounds ? inputs_ : IntInputs::kFloat,
+              divisor_,     static_scale_, static_zero_};
+    }
+    void row_codes(const Tensors& tensors, int64_t n, uint8_t* out) const {
+      codes(tensors, n, out);
+    }
+    float scale_of(const Tensors& tensors, int64_t n, int64_t g) const {
+      return scale(tensors, n, g);
+    }
+    int zero_of(const Tensors& tensors, int64_t n, int64_t g) const {
+      return zero_kind_ == IntZeroKind::kConstant ? zero_constant_ : zero(tensors, n, g);
+    }
+    float offset_of(const Tensors& tensors, int64_t n, int64_t g) const {
+      return offset(tensors, n, g);
+    }
+    // Whether activations are rounded; known before the values are.
+    bool rounds_inputs() const {
+      return inputs_ != IntInputs::kFloat && !layer().float_activations;
+    }
+    int64_t group_columns() const { return group_size_; }
+
    protected:
     // Looks at the values and fills the members below. Throws for what is wrong or not supported.
     virtual void settle(const Tensors& tensors) = 0;

@@ -121,6 +121,7 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
     std::string format_id;
     std::vector<WeightSpec> specs;  // keeps suffixes alive
     MethodInfo info;
+    bool keep_tensors = true;  // what the last plan said
     static MethodBox& of(void* self) { return *static_cast<MethodBox*>(self); }
   };
 
@@ -177,6 +178,7 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
     return guarded([&] {
       const ProcessPlan p =
           MethodBox::of(self).method->process_plan(Tensors(tensors, stride, count));
+      MethodBox::of(self).keep_tensors = p.keep_tensors;
       pluq_process_plan out = read(plan);
       out.keep_tensors = p.keep_tensors;
       out.buffer_bytes = p.buffer_bytes;
@@ -191,7 +193,9 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
     return guarded([&] {
       LinearMethod& method = *MethodBox::of(self).method;
       const Tensors all(tensors, stride, count);
-      const bool keep = method.process_plan(all).keep_tensors;
+      // On another device the tensors' values are out of reach: the plan before this call stands.
+      const bool keep = exec->device_kind == PLUQ_DEVICE_CPU ? method.process_plan(all).keep_tensors
+                                                             : MethodBox::of(self).keep_tensors;
       method.process_weights_after_loading(Exec(exec), all, static_cast<uint8_t*>(buffer));
       method.keep(keep ? all : Tensors());
     });
@@ -217,8 +221,11 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
     return guarded([&] {
       const LinearMethod& method = *MethodBox::of(self).method;
       if (x->m == 0) return;
-      need_f32(x->dtype, "x");
-      need_f32(y->dtype, "y");
+      const bool on_cpu = exec->device_kind == PLUQ_DEVICE_CPU;
+      if (on_cpu) {
+        need_f32(x->dtype, "x");
+        need_f32(y->dtype, "y");
+      }
       if (x->k != method.layer().k() || y->n != method.layer().n() || y->m != x->m) {
         throw invalid(format(
             "apply of %s got x [%lld, %lld] and y [%lld, %lld], expected K = %lld and N = %lld",
@@ -232,6 +239,10 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
         throw invalid(format("apply of %s needs %llu bytes of workspace, got %llu",
                              method.layer().name.c_str(), static_cast<unsigned long long>(need),
                              static_cast<unsigned long long>(exec->workspace_bytes)));
+      }
+      if (!on_cpu) {
+        method.apply_on_device(*exec, *x, bias, *y);
+        return;
       }
       method.apply(Exec(exec), {static_cast<const float*>(x->data), x->m, x->k, x->ld}, bias,
                    {static_cast<float*>(y->data), y->m, y->n, y->ld});

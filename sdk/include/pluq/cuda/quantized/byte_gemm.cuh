@@ -29,8 +29,8 @@ struct ByteTraits {
   static constexpr bool kWide = static_cast<int>(kind) >= 2;
   static constexpr bool kBf16 = kind == ByteKind::kBf16E4m3 || kind == ByteKind::kBf16E5m2;
   static constexpr bool kE5m2 = kind == ByteKind::kF16E5m2 || kind == ByteKind::kBf16E5m2;
-  static constexpr int kABytes = kWide ? 2 : 1;              // of an element of A
-  static constexpr int kARow = kByteDepth * kABytes;         // bytes of a row of a stage of A
+  static constexpr int kABytes = kWide ? 2 : 1;       // of an element of A
+  static constexpr int kARow = kByteDepth * kABytes;  // bytes of a row of a stage of A
   using Sum = std::conditional_t<kind == ByteKind::kS8, int32_t, float>;
 };
 
@@ -66,8 +66,8 @@ PLUQ_DEVICE void store_real(gmem<uint8_t> y, int32_t type, int64_t i, float v) {
   if (type == static_cast<int32_t>(Real::kF32)) {
     y.as<float>().store(i, v);
   } else {
-    y.as<uint16_t>().store(i, type == static_cast<int32_t>(Real::kF16) ? f32_to_f16(v)
-                                                                       : f32_to_bf16(v));
+    y.as<uint16_t>().store(
+        i, type == static_cast<int32_t>(Real::kF16) ? f32_to_f16(v) : f32_to_bf16(v));
   }
 }
 
@@ -116,10 +116,10 @@ void byte_gemm_kernel(gmem<const uint8_t> a, gmem<const uint8_t> b, gmem<const f
       for (int i = thread; i < kByteTileN * 4; i += 256) {
         const int row = i / 4, chunk = i % 4;
         const bool valid = n0 + row < s.n;
-        cp_async16(stage_b, swizzled<64>(row, chunk), b,
-                   valid ? (n0 + row) * s.ldb + static_cast<int64_t>(kt) * kByteDepth + chunk * 16
-                         : 0,
-                   valid);
+        cp_async16(
+            stage_b, swizzled<64>(row, chunk), b,
+            valid ? (n0 + row) * s.ldb + static_cast<int64_t>(kt) * kByteDepth + chunk * 16 : 0,
+            valid);
       }
     }
     cp_async_commit();
@@ -138,8 +138,8 @@ void byte_gemm_kernel(gmem<const uint8_t> a, gmem<const uint8_t> b, gmem<const f
       }
     }
   }
-  const int64_t row0 = m0 + warp_m * (kMt * 16) + g;         // + 16 i + (c >= 2 ? 8 : 0)
-  const int64_t col0 = n0 + warp_n * (kNt * 8) + 2 * t;      // + 8 j + (c & 1)
+  const int64_t row0 = m0 + warp_m * (kMt * 16) + g;     // + 16 i + (c >= 2 ? 8 : 0)
+  const int64_t col0 = n0 + warp_n * (kNt * 8) + 2 * t;  // + 8 j + (c & 1)
 
   // Adds the sums of the run of columns that holds column k, scaled, and begins the next run.
   // complete: the run ends here, so its zero points are taken off.
@@ -182,7 +182,10 @@ void byte_gemm_kernel(gmem<const uint8_t> a, gmem<const uint8_t> b, gmem<const f
 
   PLUQ_UNROLL
   for (int i = 0; i < kStages - 1; ++i) fetch(first + i);
-  int64_t left = s.period == 0 ? s.k : s.period - static_cast<int64_t>(first) * kByteDepth % s.period;
+  // Columns until the run ends; never 0 when there is only one run.
+  int64_t left =
+      s.period == 0 ? -1 : s.period - static_cast<int64_t>(first) * kByteDepth % s.period;
+  bool pending = false;  // sums that are not promoted yet
   for (int kt = first; kt < last; ++kt) {
     cp_async_wait<kStages - 2>();
     sync_threads();
@@ -207,9 +210,9 @@ void byte_gemm_kernel(gmem<const uint8_t> a, gmem<const uint8_t> b, gmem<const f
           PLUQ_UNROLL
           for (int i = 0; i < kMt; ++i) {
             uint32_t af[4];
-            ldmatrix_x4(af, stage_a,
-                        swizzled<128>(warp_m * (kMt * 16) + 16 * i + (lane & 15),
-                                      2 * step + (lane >> 4)));
+            ldmatrix_x4(
+                af, stage_a,
+                swizzled<128>(warp_m * (kMt * 16) + 16 * i + (lane & 15), 2 * step + (lane >> 4)));
             PLUQ_UNROLL
             for (int j = 0; j < kNt; ++j) {
               if constexpr (T::kBf16) {
@@ -233,9 +236,9 @@ void byte_gemm_kernel(gmem<const uint8_t> a, gmem<const uint8_t> b, gmem<const f
         PLUQ_UNROLL
         for (int i = 0; i < kMt; ++i) {
           uint32_t af[4];
-          ldmatrix_x4(af, stage_a,
-                      swizzled<64>(warp_m * (kMt * 16) + 16 * i + (lane & 15),
-                                   2 * half + (lane >> 4)));
+          ldmatrix_x4(
+              af, stage_a,
+              swizzled<64>(warp_m * (kMt * 16) + 16 * i + (lane & 15), 2 * half + (lane >> 4)));
           PLUQ_UNROLL
           for (int j = 0; j < kNt; ++j) {
             if constexpr (kind == ByteKind::kS8) {
@@ -246,24 +249,22 @@ void byte_gemm_kernel(gmem<const uint8_t> a, gmem<const uint8_t> b, gmem<const f
           }
         }
       }
-      if (s.period != 0) {
-        left -= 32;
-        const int64_t k = static_cast<int64_t>(kt) * kByteDepth + 32 * half;
-        if (left == 0) {
-          if (k < s.k) promote(k, true);
-          left = s.period;
+      const int64_t k = static_cast<int64_t>(kt) * kByteDepth + 32 * half;
+      pending = pending || k < s.k;
+      left -= 32;
+      if (left == 0) {
+        if (k < s.k) {
+          promote(k, true);
+          pending = false;
         }
+        left = s.period;
       }
     }
   }
   cp_async_wait<0>();
   // What is left: all of K, the run that the end of K cuts, or one that the next part goes on with.
   const int64_t end = static_cast<int64_t>(last) * kByteDepth;
-  const int64_t tail = (end < s.k ? end : s.k) - 1;
-  if (last > first && (s.period == 0 || tail / s.period == end / s.period ||
-                       (end >= s.k && s.k % s.period != 0 && left != s.period))) {
-    promote(tail, end >= s.k);
-  }
+  if (pending) promote((end < s.k ? end : s.k) - 1, end >= s.k);
 
   const bool parts = s.splits > 1;
   PLUQ_UNROLL
@@ -323,16 +324,15 @@ OpError launch_byte_tile(const Stream &stream, const ByteGemm &g, const ByteShap
   const int64_t a_bytes =
       extent(g.m, g.lda < s.ldb ? g.k : s.ldb, g.lda) * T::kABytes;  // direct x or padded codes
   const int64_t b_scales = (g.n + g.b_rows - 1) / g.b_rows * s.b_groups;
-  return to_op_error(
-      launch(&byte_gemm_kernel<kind, kBm>, shape, stream, gmem<const uint8_t>(bytes, a_bytes),
-             gmem<const uint8_t>(g.b, g.n * s.ldb),
-             gmem<const float>(g.a_scale, g.m * s.a_groups), gmem<const float>(g.b_scale, b_scales),
-             gmem<const int32_t>(g.a_zero, g.m), gmem<const int32_t>(g.a_sum, g.m * s.b_groups),
-             gmem<const int32_t>(g.b_zero, g.n * s.b_groups),
-             gmem<const int32_t>(g.b_sum, g.n * s.b_groups), gmem<const float>(g.bias, g.n),
-             gmem<uint8_t>(static_cast<uint8_t *>(g.y),
-                           extent(g.m, g.n, g.ldy) * real_bytes(g.y_type)),
-             gmem<float>(g.partial, s.splits > 1 ? s.splits * g.m * g.n : 0), s));
+  return to_op_error(launch(
+      &byte_gemm_kernel<kind, kBm>, shape, stream, gmem<const uint8_t>(bytes, a_bytes),
+      gmem<const uint8_t>(g.b, g.n * s.ldb), gmem<const float>(g.a_scale, g.m * s.a_groups),
+      gmem<const float>(g.b_scale, b_scales), gmem<const int32_t>(g.a_zero, g.m),
+      gmem<const int32_t>(g.a_sum, g.m * s.b_groups),
+      gmem<const int32_t>(g.b_zero, g.n * s.b_groups),
+      gmem<const int32_t>(g.b_sum, g.n * s.b_groups), gmem<const float>(g.bias, g.n),
+      gmem<uint8_t>(static_cast<uint8_t *>(g.y), extent(g.m, g.n, g.ldy) * real_bytes(g.y_type)),
+      gmem<float>(g.partial, s.splits > 1 ? s.splits * g.m * g.n : 0), s));
 }
 
 template <ByteKind kind>
@@ -372,7 +372,7 @@ OpError launch_byte_gemm(const pluq_exec *exec, const ByteGemm &g) {
     e = launch_byte_tile<kind, 16>(stream, g, s);
   } else if (ByteTraits<kind>::kWide || g.m <= 64) {
     e = launch_byte_tile<kind, 64>(stream, g, s);
-  } else {
+  } else if constexpr (!ByteTraits<kind>::kWide) {
     e = launch_byte_tile<kind, 128>(stream, g, s);
   }
   if (e || s.splits == 1) return e;

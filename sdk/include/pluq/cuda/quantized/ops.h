@@ -39,9 +39,9 @@ enum class ByteKind : int32_t {
   kBf16E5m2 = 5
 };
 
-constexpr int kByteDepth = 64;      // columns per pipeline stage; rows are padded to it with zeros
-constexpr int kBytePeriod = 32;     // runs of columns with one scale are multiples of it
-constexpr int kByteTileN = 128;     // columns of y per block
+constexpr int kByteDepth = 64;   // columns per pipeline stage; rows are padded to it with zeros
+constexpr int kBytePeriod = 32;  // runs of columns with one scale are multiples of it
+constexpr int kByteTileN = 128;  // columns of y per block
 constexpr int64_t kMaxInt8Depth = 131072;  // longest K of kS8: s32 sums
 
 inline int64_t byte_pitch(int64_t k) { return (k + kByteDepth - 1) / kByteDepth * kByteDepth; }
@@ -89,7 +89,7 @@ inline int32_t byte_splits(int64_t m, int64_t n, int64_t k, uint32_t sm_count) {
 // ---------------------------------------------------------------- rounding of activations
 
 enum class RoundMode : int32_t {
-  kInt8Token = 0,  // s = max|x| / 127, q = clamp(rne(x / s))
+  kInt8Token = 0,      // s = max|x| / 127, q = clamp(rne(x / s))
   kInt8TokenAsym = 1,  // s = (max(x, 0) - min(x, 0)) / 255, z = clamp(rne(-128 - min / s))
   kInt8Static = 2,     // q = clamp(rne(x / s) + z)
   kFp8Token = 3,       // s = max|x| / 448, q = e4m3(clamp(x / s))
@@ -107,7 +107,7 @@ struct RoundActivations {
   float static_scale = 1;    // k*Static
   int32_t static_zero = 0;   // kInt8Static
   float bound = 0;           // kFp8*: x is clamped to +-bound first; 0: it is not
-  bool as_f16 = false;       // kFp8*: write codes as f16 values instead of bytes
+  bool as_f16 = false;       // write f16 values: of e4m3 codes, of int8 codes less their zero point
   void *codes = nullptr;     // [M, byte_pitch(K)]
   float *scales = nullptr;   // [M], kFp8Group: [M, ceil(K / group)]
   int32_t *zeros = nullptr;  // [M], when a zero point may be other than 0
@@ -151,6 +151,7 @@ struct BlockWeights {
   int64_t groups = 1;              // scales per row
   int64_t k_begin = 0;             // first column's position in its first group
   float zero = 0;
+  bool offsets = false;  // kInt: zeros are offsets, W = scale * code + zeros[g, n]
   float divisor = 1;
   float table[16] = {};  // kNf4
 };
@@ -162,8 +163,8 @@ struct BlockLinear {
   int64_t m = 0;
   const void *x = nullptr;
   int64_t ldx = 0;
-  Real x_type = Real::kF16;           // kF16 or kBf16: W is rounded to it for m > kGemvRows
-  const float *row_scale = nullptr;   // [M], y is multiplied by it before bias, or NULL
+  Real x_type = Real::kF16;          // kF16 or kBf16: W is rounded to it for m > kGemvRows
+  const float *row_scale = nullptr;  // [M], y is multiplied by it before bias, or NULL
   const float *bias = nullptr;
   void *y = nullptr;
   int64_t ldy = 0;
@@ -172,9 +173,9 @@ struct BlockLinear {
 
 // ---------------------------------------------------------------- loading
 
-// Rows of bytes to rows of `pitch` bytes, the rest zero. interleave: in every 16 bytes, byte 4 t + i
-// (i < 2) is source byte 2 t + i and byte 4 t + 2 + i is source byte 2 t + 8 + i, the order in which
-// the 16-bit kinds of ByteGemm hold B.
+// Rows of bytes to rows of `pitch` bytes, the rest zero. interleave: in every 16 bytes, byte 4 t +
+// i (i < 2) is source byte 2 t + i and byte 4 t + 2 + i is source byte 2 t + 8 + i, the order in
+// which the 16-bit kinds of ByteGemm hold B.
 struct PackBytes {
   const uint8_t *source = nullptr;
   int64_t rows = 0, row_bytes = 0;

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+// DeviceLinear of weights with one byte per value, fp8 or int8, whose activations are rounded as
+// the checkpoint says or stay 16-bit floats (fp8 only): formats fp8 and w8a8. Where the device has
+// no fp8 units, rounded activations are multiplied as f16, which holds every e4m3 value.
+#pragma once
+
+#include <algorithm>
+#include <numeric>
+
+#include "pluq/cuda/quantized/device_linear.hpp"
+
+namespace pluq {
+namespace cuda {
+inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
+
+  enum class ByteType { kInt8, kE4m3, kE5m2 };
+
+  // What the tensors' values say; made by the format while it plans.
+  struct ByteFacts {
+    ByteType type = ByteType::kE4m3;
+    std::vector<float> scales;  // [ceil(N / scale_rows), groups]
+    int64_t scale_rows = 1;
+    int64_t group = 0;           // columns per scale from the shard's first one on; 0: all
+    std::vector<int32_t> zeros;  // int8: [N, groups] or empty
+    bool rounds = false;
+    RoundMode mode = RoundMode::kFp8Token;
+    int64_t round_group = 0;  // kFp8Group
+    float static_scale = 1, bound = 0;
+    int32_t static_zero = 0;
+  };
+
+  // Whether the 8-bit kernels can serve scales that change every `group` and `round_group` columns
+  // (0: never) of K.
+  inline bool byte_groups_fit(int64_t k, int64_t group, int64_t round_group) {
+    const int64_t period = std::gcd(group >= k ? 0 : group, round_group >= k ? 0 : round_group);
+    return period % kBytePeriod == 0;
+  }
+
+  class ByteLinear : public DeviceLinear {
+   public:
+    ByteLinear(const LayerDesc& layer, const Device& device)
+        : n_(layer.n()), k_(layer.k()), sm_(device.compute_capability) {
+      for (int64_t m = 1; m <= 64; ++m) {
+        splits_.push_back(byte_splits(m, n_, k_, device.sm_count));
+        const int64_t bytes = splits_.back() > 1 ? splits_.back() * m * n_ * 4 : 0;
+        partial_bytes_.push_back(std::max(bytes, m > 1 ? partial_bytes_.back() : 0));
+      }
+    }
+
+    ProcessPlan plan(const Tensors& tensors) override {
+      facts_ = facts(tensors);
+      groups_ =
+          facts_.group == 0 || facts_.group >= k_ ? 1 : (k_ + facts_.group - 1) / facts_.group;
+      round_groups_ = facts_.mode == RoundMode::kFp8Group && facts_.round_group < k_
+                          ? (k_ + facts_.round_group - 1) / facts_.round_group
+                          : 1;
+      Arena arena;
+      weights_at_ = arena.add(n_ * byte_pitch(k_));
+      scales_at_ = arena.add(static_cast<int64_t>(facts_.scales.size()) * 4);
+      zeros_at_ = arena.add(static_cast<int64_t>(facts_.zeros.size()) * 4);
+      sums_at_ = arena.add(input_zeros() ? n_ * groups_ * 4 : 0);
+      ProcessPlan plan;
+      plan.keep_tensors = false;
+      plan.buffer_bytes = arena.bytes();
+      plan.cache_key = wide() ? "cuda-bytes-wide-1" : "cuda-bytes-1";
+      return plan;
+    }
+
+    void load(const pluq_exec& exec, const Tensors& tensors, uint8_t* buffer) override {
+      buffer_ = buffer;
+      const Tensor& w = tensors.at("weight");
+      check(ops_for(exec).pack_bytes(
+          &exec, {w.data(), n_, k_, buffer + weights_at_, byte_pitch(k_), wide()}));
+      upload(exec, facts_.scales, buffer + scales_at_);
+      upload(exec, facts_.zeros, buffer + zeros_at_);
+      if (input_zeros()) {
+        check(ops_for(exec).sum_bytes(
+            &exec, {buffer + weights_at_, n_, k_, byte_pitch(k_), facts_.group, zeros(),
+                    reinterpret_cast<int32_t*>(buffer + sums_at_)}));
+      }
+      facts_.scales = {};  // on the device now; plan makes them again
+    }
+
+    uint64_t workspace(int64_t m) const override { return parts(m).bytes; }
+
+    void apply(const pluq_exec& exec, const Tensors&, const pluq_activation& x, const float* bias,
+               const pluq_output& y) const override {
+      const Parts at = parts(x.m);
+      auto* space = static_cast<uint8_t*>(exec.workspace);
+      const Real x_type = real_type(x.dtype, "x");
+      ByteGemm g;
+      g.m = x.m, g.n = n_, g.k = k_;
+      g.b = buffer_ + weights_at_;
+      g.b_scale = reinterpret_cast<const float*>(buffer_ + scales_at_);
+      g.b_group = facts_.group, g.b_rows = facts_.scale_rows;
+      g.a = space + at.codes, g.lda = byte_pitch(k_);
+      g.kind = kind(x_type);
+      RoundActivations r;
+      r.m = x.m, r.k = k_, r.x = x.data, r.ldx = x.ld, r.x_type = x_type;
+      r.codes = space + at.codes;
+      if (facts_.rounds) {
+        r.mode = facts_.mode, r.group = facts_.round_group;
+        r.static_scale = facts_.static_scale, r.static_zero = facts_.static_zero;
+        r.bound = facts_.bound, r.as_f16 = wide();
+        r.scales = reinterpret_cast<float*>(space + at.scales);
+        if (input_zeros()) r.zeros = reinterpret_cast<int32_t*>(space + at.zeros);
+        if (!facts_.zeros.empty()) {
+          r.sums = reinterpret_cast<int32_t*>(space + at.sums);
+          r.sum_group = facts_.group;
+        }
+        check(ops_for(exec).round(&exec, r));
+        g.a_scale = r.scales, g.a_zero = r.zeros, g.a_sum = r.sums;
+        g.a_group = facts_.mode == RoundMode::kFp8Group ? facts_.round_group : 0;
+      } else if (k_ % 8 == 0 && x.ld % 8 == 0 && reinterpret_cast<uintptr_t>(x.data) % 16 == 0) {
+        g.a = x.data, g.lda = x.ld;
+      } else {
+        check(ops_for(exec).cast(&exec, r, x_type));
+      }
+      g.b_zero = facts_.zeros.empty() ? nullptr : zeros();
+      g.b_sum = input_zeros() ? reinterpret_cast<const int32_t*>(buffer_ + sums_at_) : nullptr;
+      g.bias = bias;
+      g.y = y.data, g.ldy = y.ld, g.y_type = real_type(y.dtype, "y");
+      g.splits = x.m <= 64 ? splits_[static_cast<size_t>(x.m - 1)] : 1;
+      g.partial = reinterpret_cast<float*>(space + at.partial);
+      check(ops_for(exec).byte_gemm(&exec, g));
+    }
+
+    void describe(MethodInfo* info) const override {
+      info->kernel = kernel_;
+      info->error_bound = 1.0 / 128;  // y is stored in 16 bits
+      if (info->arithmetic != PLUQ_ARITHMETIC_CHECKPOINT) info->arithmetic = PLUQ_ARITHMETIC_BF16;
+    }
+
+   protected:
+    virtual ByteFacts facts(const Tensors& tensors) = 0;
+    // The kernel's name for a type of weights, known before the values are.
+    void name_kernel(ByteType type, bool rounds) {
+      kernel_ = type == ByteType::kInt8                          ? "cuda_int8_w8a8"
+                : rounds && type == ByteType::kE4m3 && sm_ >= 89 ? "cuda_fp8_w8a8"
+                                                                 : "cuda_fp8_w8a16";
+    }
+
+   private:
+    struct Parts {
+      uint64_t codes, scales, zeros, sums, partial, bytes;
+    };
+    Parts parts(int64_t m) const {
+      Arena arena;
+      Parts p{};
+      p.codes = arena.add(m * byte_pitch(k_) * (wide() ? 2 : 1));
+      p.scales = arena.add(m * round_groups_ * 4);
+      p.zeros = arena.add(m * 4);
+      p.sums = arena.add(m * groups_ * 4);
+      p.partial =
+          arena.add(m < 1 ? 0 : partial_bytes_[static_cast<size_t>(std::min<int64_t>(m, 64)) - 1]);
+      p.bytes = arena.bytes();
+      return p;
+    }
+    // Products of 16-bit activations: without rounding, and where fp8 units are missing.
+    bool wide() const {
+      return facts_.type != ByteType::kInt8 &&
+             (!facts_.rounds || facts_.type == ByteType::kE5m2 || sm_ < 89);
+    }
+    ByteKind kind(Real x_type) const {
+      if (facts_.type == ByteType::kInt8) return ByteKind::kS8;
+      if (!wide()) return ByteKind::kE4m3;
+      const bool e5m2 = facts_.type == ByteType::kE5m2;
+      if (facts_.rounds || x_type == Real::kF16)
+        return e5m2 ? ByteKind::kF16E5m2 : ByteKind::kF16E4m3;
+      if (x_type == Real::kF32) throw unsupported("x is F32; F16 and BF16 are built");
+      return e5m2 ? ByteKind::kBf16E5m2 : ByteKind::kBf16E4m3;
+    }
+    bool input_zeros() const {
+      return facts_.rounds && (facts_.mode == RoundMode::kInt8TokenAsym ||
+                               (facts_.mode == RoundMode::kInt8Static && facts_.static_zero != 0));
+    }
+    const int32_t* zeros() const {
+      return facts_.zeros.empty() ? nullptr : reinterpret_cast<const int32_t*>(buffer_ + zeros_at_);
+    }
+
+    int64_t n_, k_;
+    uint32_t sm_;
+    std::vector<int32_t> splits_;         // [m - 1]
+    std::vector<int64_t> partial_bytes_;  // [m - 1], largest up to m
+    std::string kernel_;
+    ByteFacts facts_;
+    int64_t groups_ = 1, round_groups_ = 1;
+    uint64_t weights_at_ = 0, scales_at_ = 0, zeros_at_ = 0, sums_at_ = 0;
+    uint8_t* buffer_ = nullptr;
+  };
+
+}  // namespace )
+}  // namespace cuda
+}  // namespace pluq
