@@ -23,15 +23,15 @@ fi
 export PLUQ_FIXTURES=${PLUQ_FIXTURES:-}
 [ -n "$PLUQ_FIXTURES" ] || echo "no fixtures found (set PLUQ_FIXTURES): tests that need them are skipped"
 
-# one PRESET: configure, build, test; the tests' closing lines end up in the output.
+# one PRESET SMS: configure (CUDA kernels, where nvcc is, for these GPU architectures), build, test; the tests' closing lines end up in the output.
 one() {
   echo "== $1"
-  (cd "$root" && cmake --preset "$1" -DPLUQ_WERROR=ON > /dev/null)
+  (cd "$root" && cmake --preset "$1" -DPLUQ_WERROR=ON -DPLUQ_CUDA_SM="$2" > /dev/null)
   cmake --build "$root/build/$1" -j "$jobs"
   (cd "$root/build/$1" && ctest -j "$jobs" --output-on-failure --timeout 900)
 }
-one release
+one release 80
 if [ "$full" -eq 1 ]; then
-  one asan
-  one gcc
+  one asan 80
+  one gcc "80;89;90a"
 fi

@@ -1,0 +1,71 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""The engine on the emulated CUDA device, without fixtures: model families of tests/data/families against transformers' logits,
+every type of KV cache, mixtures of experts, chunks of a prompt against single tokens, a quantized layer of each format that can
+quantize, and what is refused.
+    cuda_emulated.py PLUQ SOURCE_DIR [NAME...]"""
+import json
+import sys
+
+import numpy as np
+
+source = sys.argv[2]
+sys.path.insert(0, f'{source}/tests/support')
+from program import check, finish, run, work
+data = f'{source}/tests/data/families'
+# bias, sliding window, q and k norms, fused tensors with longrope, soft caps with local layers, norms after, multipliers, experts
+names = sys.argv[3:] or ['llama', 'mistral', 'qwen2', 'qwen3', 'phi3', 'gemma2', 'gemma3', 'olmo2', 'granite', 'mixtral', 'qwen3_moe']
+ids = [int(i) for i in open(f'{data}/ids.txt').read().split(',')]
+
+
+def logits(model, *flags, device='cuda-emulated', tokens=ids):
+    r = run('logits', model, '--ids', ','.join(map(str, tokens)), '--out', f'{work}/l.npy', '--quiet', '--device', device, *flags)
+    check(f'{model} on {device} {flags}', r.returncode == 0, r.stderr[:600])
+    return np.load(f'{work}/l.npy') if r.returncode == 0 else None
+
+
+def distance(a, b):
+    """The median over rows of the relative error: rounding may move single tokens of a mixture to another expert."""
+    if a is None or b is None or a.shape != b.shape:
+        return np.inf
+    return float(np.median(np.sqrt(((a.astype(np.float64) - b) ** 2).mean(axis=1)) / b.std()))
+
+
+for name in names:
+    want = np.load(f'{data}/{name}/expected.npy')
+    got = logits(f'{data}/{name}')
+    found = distance(None if got is None else got[-len(want):], want)
+    check(f'{name}: near transformers', found < 3e-2, found)
+
+model = f'{data}/llama'
+want = logits(model, '--compute', 'exact', device='cpu')
+# The error of the type plus that of 16-bit activations (8e-3 with bf16).
+for kv, bound in (('f32', 2e-2), ('f16', 2e-2), ('bf16', 2e-2), ('fp8_e4m3:token', 8e-2), ('fp8_e5m2:token', 1.5e-1), ('int8:token', 3e-2)):
+    found = distance(logits(model, '--kv-cache', kv), want)
+    check(f'KV cache {kv}', found < bound, found)
+again = logits(model)
+check('the same bits every time', np.array_equal(again, logits(model)))
+check('the same on each family of GPUs', all(distance(logits(model, device=f'cuda-emulated:sm{sm}'), want) < 2e-2 for sm in (80, 89, 90)))
+
+prompt = ['-p', 'Twelve zebras cross a wide river', '--temperature', '0', '-n', '6', '--json', '--quiet']
+r = [run('run', model, *prompt, '--device', d) for d in ('cpu', 'cuda-emulated')]
+check('run', all(x.returncode == 0 for x in r), r[1].stderr)
+check('run: tokens', r[1].returncode == 0 and len(json.loads(r[1].stdout)['output_ids']) > 0)
+
+for kind in ('gptq', 'awq', 'fp8', 'w8a8', 'nf4', 'mxfp4', 'nvfp4'):
+    out = f'{work}/{kind}'
+    r = run('quantize', model, '-o', out, '--format', kind, '--algorithm', 'rtn', *(['--set', 'group_size=32'] if kind in ('gptq', 'awq') else []))
+    if r.returncode != 0:
+        check(f'quantize {kind}', False, r.stderr)
+        continue
+    found = distance(logits(out), logits(out, '--compute', 'exact', device='cpu'))
+    check(f'{kind}: near the CPU', found < 4e-2, found)
+    layers = json.loads(run('inspect', out, '--json', '--device', 'cuda-emulated').stdout)['layers']
+    check(f'{kind}: its own kernels', any(l['format'] == kind and 'by the host' not in l['kernel'] for l in layers), layers[1])
+
+for flags, said in ((['--device', 'cuda-emulated:sm75'], 'cuda-emulated[:sm80|sm89|sm90]'), (['--device', 'gpu'], 'accepted are cpu'),
+                    (['--device', 'cuda-emulated', '--compute', 'exact'], 'use --compute fast')):
+    r = run('logits', model, '--ids', '1', '--out', f'{work}/n.npy', *flags)
+    check(f'refused {flags}', r.returncode == 2 and said in r.stderr, r.stderr)
+
+finish()

@@ -1,0 +1,386 @@
+// SPDX-License-Identifier: Apache-2.0
+// The engine's operators on the emulated device, all detectors on, against double precision.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "checkpoint/convert.h"
+#include "device/cuda/emulated_runtime.h"
+
+namespace pluq {
+namespace {
+
+// One rounding of a result to f16 or bf16, plus a little f32 arithmetic before it.
+double bound(uint32_t dtype) { return dtype == PLUQ_DTYPE_BF16 ? 4.5e-3 : 6e-4; }
+
+class EngineOpsTest : public ::testing::TestWithParam<uint32_t> {
+ protected:
+  uint32_t dtype() const { return GetParam(); }
+  EngineOps& ops() { return runtime_->ops(dtype()); }
+
+  std::vector<float> random(size_t n, float low = -1, float high = 1) {
+    std::uniform_real_distribution<float> d(low, high);
+    std::vector<float> out(n);
+    for (float& v : out) v = d(rng_);
+    return out;
+  }
+  // Values that the 16-bit type holds.
+  std::vector<float> random16(size_t n, float low = -1, float high = 1) {
+    return widen(narrow(random(n, low, high)));
+  }
+  std::vector<uint16_t> narrow(const std::vector<float>& v) const {
+    std::vector<uint16_t> out(v.size());
+    from_f32(dtype(), v, reinterpret_cast<std::byte*>(out.data()));
+    return out;
+  }
+  std::vector<float> widen(const std::vector<uint16_t>& v) const {
+    return to_f32(dtype(), std::as_bytes(std::span(v)));
+  }
+  template <class T>
+  DeviceBuffer upload(const std::vector<T>& v) {
+    DeviceBuffer out(runtime_, v.size() * sizeof(T), "test");
+    runtime_->upload(out.data(), v.data(), out.bytes());
+    return out;
+  }
+  template <class T>
+  std::vector<T> download(const DeviceBuffer& b) {
+    std::vector<T> out(b.bytes() / sizeof(T));
+    runtime_->download(out.data(), b.data(), b.bytes());
+    return out;
+  }
+  std::vector<float> download16(const DeviceBuffer& b) { return widen(download<uint16_t>(b)); }
+  DeviceBuffer empty(size_t bytes) {
+    DeviceBuffer out(runtime_, bytes, "test");
+    runtime_->zero(out.data(), bytes);
+    return out;
+  }
+  void near(const std::vector<float>& got, const std::vector<double>& want, double relative,
+            double absolute) {
+    ASSERT_EQ(got.size(), want.size());
+    for (size_t i = 0; i < got.size(); ++i) {
+      ASSERT_NEAR(static_cast<double>(got[i]), want[i], std::abs(want[i]) * relative + absolute)
+          << "element " << i;
+    }
+  }
+
+  std::shared_ptr<EmulatedRuntime> runtime_ =
+      std::make_shared<EmulatedRuntime>(80, PLUQ_EMU_CHECK_ALL);
+  std::mt19937 rng_{7};
+};
+
+std::vector<double> normed(const std::vector<float>& x, size_t from, size_t n,
+                           const std::vector<float>& weight, double eps) {
+  double sum = 0;
+  for (size_t i = 0; i < n; ++i) sum += static_cast<double>(x[from + i]) * x[from + i];
+  const double factor = 1 / std::sqrt(sum / static_cast<double>(n) + eps);
+  std::vector<double> out(n);
+  for (size_t i = 0; i < n; ++i) {
+    out[i] = weight.empty() ? x[from + i] : x[from + i] * factor * weight[i];
+  }
+  return out;
+}
+
+TEST_P(EngineOpsTest, NormsTakeRowsByListAndCopyWithoutAWeight) {
+  for (const size_t hidden : {64, 130, 257}) {
+    const std::vector<float> x = random(5 * hidden, -3, 3), weight = random(hidden, 0.5, 1.5);
+    const std::vector<int32_t> list{4, 0, 2};
+    const DeviceBuffer dx = upload(x), dw = upload(weight), dl = upload(list),
+                       dy = empty(3 * hidden * 2);
+    for (const bool with_weight : {true, false}) {
+      ops().rms_norm(dx.as<float>(), with_weight ? dw.as<float>() : nullptr, dl.as<int32_t>(),
+                     dy.as<uint16_t>(), 3, static_cast<int64_t>(hidden), 1e-5F);
+      std::vector<double> want;
+      for (const int32_t row : list) {
+        const auto r = normed(x, static_cast<size_t>(row) * hidden, hidden,
+                              with_weight ? weight : std::vector<float>{}, 1e-5);
+        want.insert(want.end(), r.begin(), r.end());
+      }
+      near(download16(dy), want, bound(dtype()), 1e-6);
+    }
+  }
+}
+
+TEST_P(EngineOpsTest, BlocksAreAddedToTheResidual) {
+  constexpr size_t kHidden = 100, kRows = 3;
+  const std::vector<float> x = random(kRows * kHidden), y = random16(kRows * kHidden),
+                           weight = random(kHidden);
+  const DeviceBuffer dy = upload(narrow(y)), dy32 = upload(y), dw = upload(weight);
+  for (const bool with_weight : {true, false}) {
+    for (const bool wide : {true, false}) {
+      const DeviceBuffer dx = upload(x);
+      const float* w = with_weight ? dw.as<float>() : nullptr;
+      if (wide) {
+        ops().add_block(dx.as<float>(), dy32.as<const float>(), w, kRows, kHidden, 1e-6F, 0.25F);
+      } else {
+        ops().add_block(dx.as<float>(), dy.as<const uint16_t>(), w, kRows, kHidden, 1e-6F, 0.25F);
+      }
+      std::vector<double> want;
+      for (size_t r = 0; r < kRows; ++r) {
+        const auto n =
+            normed(y, r * kHidden, kHidden, with_weight ? weight : std::vector<float>{}, 1e-6);
+        for (size_t i = 0; i < kHidden; ++i) want.push_back(x[r * kHidden + i] + 0.25 * n[i]);
+      }
+      near(download<float>(dx), want, 1e-5, 1e-6);
+    }
+  }
+}
+
+struct AttentionCase {
+  const char* name;
+  uint32_t kv;
+  int64_t heads, kv_heads, head_dim, half, start, count, window;
+  float softcap;
+  bool token_scales;
+};
+
+// A cache filled token by token from position 0, then queries from `start` on.
+TEST_P(EngineOpsTest, AttentionOverThePagedCache) {
+  const AttentionCase cases[] = {
+      {"f32", PLUQ_DTYPE_F32, 4, 2, 32, 16, 19, 5, 0, 0, false},
+      {"f16", PLUQ_DTYPE_F16, 4, 4, 16, 6, 40, 3, 0, 0, false},
+      {"bf16", PLUQ_DTYPE_BF16, 6, 2, 80, 40, 0, 37, 0, 0, false},
+      {"window", PLUQ_DTYPE_F32, 4, 1, 32, 16, 30, 20, 9, 0, false},
+      {"softcap", PLUQ_DTYPE_F32, 2, 1, 256, 128, 3, 2, 0, 5, false},
+      {"no rotation", PLUQ_DTYPE_F32, 2, 2, 48, 0, 10, 2, 0, 0, false},
+      {"e4m3 per head", PLUQ_DTYPE_F8_E4M3, 4, 2, 32, 16, 17, 4, 0, 0, false},
+      {"e5m2 per token", PLUQ_DTYPE_F8_E5M2, 4, 2, 32, 16, 17, 4, 0, 0, true},
+      {"int8 per token", PLUQ_DTYPE_I8, 4, 2, 32, 16, 17, 4, 0, 0, true},
+  };
+  for (const AttentionCase& c : cases) {
+    SCOPED_TRACE(c.name);
+    const int64_t context = c.start + c.count, layers = 2, layer = 1;
+    const int64_t blocks = (context + 15) / 16 + 2, width = (c.heads + 2 * c.kv_heads) * c.head_dim;
+    const auto d = static_cast<size_t>(c.head_dim);
+    std::vector<int32_t> table;
+    for (int64_t b = 0; b < (context + 15) / 16; ++b)
+      table.push_back(static_cast<int32_t>(blocks - 1 - b));
+    std::vector<float> cos, sin;
+    for (int64_t i = 0; i < context * c.half; ++i) {
+      cos.push_back(std::cos(0.01F * static_cast<float>(i)));
+      sin.push_back(std::sin(0.01F * static_cast<float>(i)));
+    }
+    const std::vector<float> qkv = random16(static_cast<size_t>(context * width), -2, 2);
+    DeviceBuffer device_qkv = upload(narrow(qkv)), dt = upload(table), dc = upload(cos),
+                 ds = upload(sin);
+    const uint64_t element = c.kv == PLUQ_DTYPE_F32                              ? 4
+                             : c.kv == PLUQ_DTYPE_F16 || c.kv == PLUQ_DTYPE_BF16 ? 2
+                                                                                 : 1;
+    const auto elements = static_cast<uint64_t>(layers * blocks * c.kv_heads * 16 * c.head_dim);
+    const DeviceBuffer dk = empty(elements * element), dv = empty(elements * element);
+    const std::vector<float> given(static_cast<size_t>(layers * c.kv_heads), 2.0F / 400);
+    const bool scaled = element == 1;
+    const DeviceBuffer ks = c.token_scales
+                                ? empty(static_cast<uint64_t>(layers * blocks * c.kv_heads) * 64)
+                                : upload(given);
+    const DeviceBuffer vs = c.token_scales
+                                ? empty(static_cast<uint64_t>(layers * blocks * c.kv_heads) * 64)
+                                : upload(given);
+    DeviceKv kv{c.kv,
+                blocks,
+                c.kv_heads,
+                c.head_dim,
+                dt.as<int32_t>(),
+                dk.data(),
+                dv.data(),
+                c.token_scales,
+                scaled ? ks.as<float>() : nullptr,
+                scaled ? vs.as<float>() : nullptr};
+    AttentionShape shape;
+    shape.ld = width;
+    shape.heads = c.heads;
+    shape.kv_heads = c.kv_heads;
+    shape.head_dim = c.head_dim;
+    shape.layer = layer;
+    shape.window = c.window;
+    shape.scale = 0.3F;
+    shape.softcap = c.softcap;
+    // Two chunks: the tokens before start, and the queries.
+    auto* rows = device_qkv.as<uint16_t>();
+    for (const auto& [start, count] :
+         {std::pair<int64_t, int64_t>{0, c.start}, {c.start, c.count}}) {
+      if (count == 0) continue;
+      shape.start = start;
+      shape.count = count;
+      ops().rotate_and_store(rows + start * width, shape, dc.as<float>(), ds.as<float>(), c.half,
+                             kv);
+    }
+    const DeviceBuffer out = empty(static_cast<uint64_t>(c.count * c.heads) * d * 2);
+    ops().attention(rows + c.start * width, shape, kv, out.as<uint16_t>());
+
+    const auto rotated = [&](int64_t token, int64_t head, bool is_v) {
+      std::vector<double> v(d);
+      const float* x = qkv.data() + token * width + head * c.head_dim;
+      for (int64_t i = 0; i < c.head_dim; ++i) {
+        const auto at = static_cast<size_t>(i);
+        v[at] = x[i];
+        if (is_v || i >= 2 * c.half) continue;
+        const bool low = i < c.half;
+        const int64_t angle = token * c.half + (low ? i : i - c.half);
+        v[at] =
+            x[i] * static_cast<double>(cos[static_cast<size_t>(angle)]) +
+            (low ? -1.0 : 1.0) * x[low ? i + c.half : i - c.half] * sin[static_cast<size_t>(angle)];
+      }
+      return v;
+    };
+    std::vector<double> want;
+    for (int64_t t = c.start; t < context; ++t) {
+      for (int64_t h = 0; h < c.heads; ++h) {
+        const int64_t kv_head = h / (c.heads / c.kv_heads);
+        const auto q = rotated(t, h, false);
+        std::vector<double> scores;
+        const int64_t first = c.window > 0 ? std::max<int64_t>(0, t + 1 - c.window) : 0;
+        for (int64_t key = first; key <= t; ++key) {
+          const auto k = rotated(key, c.heads + kv_head, false);
+          double s = 0;
+          for (size_t i = 0; i < d; ++i) s += q[i] * k[i];
+          s *= 0.3F;
+          scores.push_back(c.softcap > 0 ? c.softcap * std::tanh(s / c.softcap) : s);
+        }
+        double largest = scores[0], total = 0;
+        for (const double s : scores) largest = std::max(largest, s);
+        for (double& s : scores) total += s = std::exp(s - largest);
+        std::vector<double> sum(d);
+        for (int64_t key = first; key <= t; ++key) {
+          const auto v = rotated(key, c.heads + c.kv_heads + kv_head, true);
+          for (size_t i = 0; i < d; ++i)
+            sum[i] += scores[static_cast<size_t>(key - first)] / total * v[i];
+        }
+        want.insert(want.end(), sum.begin(), sum.end());
+      }
+    }
+    // q is rounded to 16 bits once more, K and V to the cache's type: errors of the scores times
+    // values up to 2.
+    const double cache = scaled                    ? 0.25
+                         : c.kv == PLUQ_DTYPE_BF16 ? 0.04
+                         : c.kv == PLUQ_DTYPE_F16  ? 6e-3
+                                                   : 0;
+    near(download16(out), want, bound(dtype()), cache + (dtype() == PLUQ_DTYPE_BF16 ? 0.04 : 6e-3));
+  }
+}
+
+TEST_P(EngineOpsTest, NormsOfHeads) {
+  constexpr int64_t kRows = 3, kLd = 200, kFirst = 40, kSegments = 3, kSize = 24;
+  const std::vector<float> x = random16(kRows * kLd), weight = random(kSize);
+  const DeviceBuffer dx = upload(narrow(x)), dw = upload(weight);
+  ops().norm_segments(dx.as<uint16_t>(), kRows, kLd, kFirst, kSegments, kSize, dw.as<float>(),
+                      1e-6F);
+  std::vector<double> want(x.begin(), x.end());
+  for (int64_t r = 0; r < kRows; ++r) {
+    for (int64_t s = 0; s < kSegments; ++s) {
+      const auto at = static_cast<size_t>(r * kLd + kFirst + s * kSize);
+      const auto n = normed(x, at, kSize, weight, 1e-6);
+      std::copy(n.begin(), n.end(), want.begin() + static_cast<std::ptrdiff_t>(at));
+    }
+  }
+  near(download16(dx), want, bound(dtype()), 1e-6);
+}
+
+TEST_P(EngineOpsTest, ActivationsAndLogits) {
+  constexpr int64_t kRows = 3, kWidth = 37, kLd = 80;
+  const std::vector<float> x = random16(kRows * kLd, -6, 6);
+  const std::function<double(double)> acts[] = {
+      [](double g) { return g / (1 + std::exp(-g)); },
+      [](double g) {
+        return 0.5 * g * (1 + std::tanh(std::sqrt(2 / M_PI) * (g + 0.044715 * g * g * g)));
+      },
+      [](double g) { return 0.5 * g * (1 + std::erf(g / std::sqrt(2.0))); }};
+  for (int kind = 0; kind < 3; ++kind) {
+    const DeviceBuffer dx = upload(narrow(x));
+    ops().activate(dx.as<uint16_t>(), kRows, kWidth, kLd, static_cast<DeviceActivation>(kind));
+    std::vector<double> want(x.begin(), x.end());
+    for (size_t r = 0; r < kRows; ++r) {
+      for (size_t i = 0; i < kWidth; ++i)
+        want[r * kLd + i] = acts[kind](x[r * kLd + i]) * x[r * kLd + kWidth + i];
+    }
+    near(download16(dx), want, bound(dtype()), 2e-6);
+  }
+  const std::vector<float> logits = random(333, -50, 50);
+  for (const float cap : {0.0F, 30.0F}) {
+    const DeviceBuffer dl = upload(logits);
+    ops().finish_logits(dl.as<float>(), 333, 0.5F, cap);
+    std::vector<double> want;
+    for (const float v : logits) want.push_back(cap > 0 ? cap * std::tanh(v * 0.5 / cap) : v * 0.5);
+    near(download<float>(dl), want, 1e-5, 1e-5);
+  }
+}
+
+TEST_P(EngineOpsTest, ProductsOfAnyShape) {
+  for (const auto& [m, n, k] :
+       {std::array<int64_t, 3>{1, 8, 16}, {5, 33, 40}, {17, 70, 31}, {33, 9, 1}}) {
+    const int64_t ldx = k + 3, ldy = n + 2;
+    const std::vector<float> x = random16(static_cast<size_t>(m * ldx)),
+                             w = random16(static_cast<size_t>(n * k)),
+                             bias = random(static_cast<size_t>(n));
+    const DeviceBuffer dx = upload(narrow(x)), dw = upload(narrow(w)), db = upload(bias);
+    for (const bool wide : {true, false}) {
+      const DeviceBuffer dy = empty(static_cast<uint64_t>(m * ldy) * (wide ? 4 : 2));
+      ops().multiply(dx.as<uint16_t>(), ldx, dw.as<uint16_t>(), wide ? db.as<float>() : nullptr, m,
+                     n, k, dy.data(), ldy, wide);
+      std::vector<double> want(static_cast<size_t>(m * ldy));
+      for (int64_t i = 0; i < m; ++i) {
+        for (int64_t j = 0; j < n; ++j) {
+          double sum = wide ? bias[static_cast<size_t>(j)] : 0;
+          for (int64_t a = 0; a < k; ++a)
+            sum += static_cast<double>(x[static_cast<size_t>(i * ldx + a)]) *
+                   w[static_cast<size_t>(j * k + a)];
+          want[static_cast<size_t>(i * ldy + j)] = sum;
+        }
+      }
+      near(wide ? download<float>(dy) : download16(dy), want, wide ? 1e-5 : bound(dtype()), 1e-5);
+    }
+  }
+}
+
+TEST_P(EngineOpsTest, RowsOfExperts) {
+  constexpr int64_t kHidden = 70, kPerRow = 2;
+  const std::vector<float> x = random16(3 * kHidden), share = random(6), y = random16(3 * kHidden),
+                           sum = random(3 * kHidden);
+  const std::vector<int32_t> list{5, 0, 3};
+  const DeviceBuffer dx = upload(narrow(x)), dl = upload(list), ds = upload(share),
+                     dy = upload(narrow(y)), dsum = upload(sum), gathered = empty(3 * kHidden * 2);
+  ops().gather_rows(dx.as<uint16_t>(), dl.as<int32_t>(), kPerRow, gathered.as<uint16_t>(), 3,
+                    kHidden);
+  ops().add_rows(dsum.as<float>(), dl.as<int32_t>(), kPerRow, ds.as<float>(), dy.as<uint16_t>(), 3,
+                 kHidden);
+  std::vector<double> want, total(sum.begin(), sum.end());
+  for (size_t i = 0; i < 3; ++i) {
+    const auto row = static_cast<size_t>(list[i] / kPerRow);
+    for (size_t j = 0; j < kHidden; ++j) {
+      want.push_back(x[row * kHidden + j]);
+      total[row * kHidden + j] +=
+          static_cast<double>(share[static_cast<size_t>(list[i])]) * y[i * kHidden + j];
+    }
+  }
+  near(download16(gathered), want, 0, 0);
+  near(download<float>(dsum), total, 1e-6, 1e-6);
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, EngineOpsTest, ::testing::Values(PLUQ_DTYPE_F16, PLUQ_DTYPE_BF16),
+                         [](const auto& p) { return p.param == PLUQ_DTYPE_F16 ? "f16" : "bf16"; });
+
+TEST(Devices, AreParsed) {
+  EXPECT_EQ(parse_device("").kind, PLUQ_DEVICE_CPU);
+  EXPECT_EQ(parse_device("cuda:2").index, 2);
+  EXPECT_EQ(parse_device("cuda-emulated").capability, 80u);
+  EXPECT_EQ(parse_device("cuda-emulated:sm90").capability, 90u);
+  for (const char* wrong :
+       {"gpu", "cuda:", "cuda:x", "cuda:-1", "cuda-emulated:80", "cuda-emulated:sm70", "cpu:0"}) {
+    try {
+      parse_device(wrong);
+      FAIL() << wrong;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.kind(), ErrorKind::kUsage);
+      EXPECT_NE(std::string(error.what()).find("cuda-emulated[:sm80|sm89|sm90]"),
+                std::string::npos);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace pluq
