@@ -40,14 +40,6 @@ TEST(Isa, ForcedLevelsLowerTheFeatures) {
   expect_error(ErrorKind::kUsage, {"lacks x86-64-v2"}, [&] { allowed_features(cpu, ""); });
 }
 
-TEST(Device, Words) {
-  EXPECT_NO_THROW(check_device("cpu"));
-  for (const char* later : {"cuda", "cuda:1", "cuda-emulated:sm80"}) {
-    expect_error(ErrorKind::kUsage, {"not built yet"}, [&] { check_device(later); });
-  }
-  expect_error(ErrorKind::kUsage, {"accepted are cpu, cuda[:N]"}, [] { check_device("gpu"); });
-}
-
 TEST(ThreadPool, BarriersOrderEveryWorker) {
   for (const int n : {1, 2, 3, 8}) {
     ThreadPool pool(n);
