@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Registers, stack (where spills go), shared memory and occupancy of all CUDA kernels of a build.
+"""Registers, stack (where spills go), shared memory, occupancy and instruction mix of all CUDA
+kernels of a build.
 
     resources.py LIMITS BUILD_DIR [--table FILE]
 
@@ -7,7 +8,8 @@ Reads every *.cu.o and *.so under BUILD_DIR that carries CUDA code with cuobjdum
 kernel against the first line of LIMITS whose pattern matches its name, and fails when a kernel has
 no line, exceeds it, or uses a stack. Ends with 77 (a skip, said aloud) where there is no cuobjdump
 or no CUDA code. cuobjdump is $CUOBJDUMP, the one on PATH, the toolkit's, or that of PyPI's
-nvidia-cuda-cuobjdump.
+nvidia-cuda-cuobjdump; the instruction mix needs nvdisasm beside it (nvidia-cuda-nvdisasm), and is
+left out, with a sentence, without it. With it, loads and stores of local memory count as spills.
 """
 import glob
 import os
@@ -68,6 +70,37 @@ def usage(cuobjdump, path):
             name = None
 
 
+# Columns of the instruction mix: opcodes that begin like this, as instructions in the code.
+MIX = {"mma": ("HMMA", "IMMA", "QMMA", "HGMMA", "IGMMA", "QGMMA"), "ldmatrix": ("LDSM",),
+       "async": ("LDGSTS", "UBLKCP"), "global": ("LDG", "STG"), "shared": ("LDS", "STS"),
+       "convert": ("F2F", "I2F", "F2I", "I2IP", "F2FP"), "half": ("HFMA2", "HADD2", "HMUL2"),
+       "logic": ("LOP3", "PRMT", "SHF"), "float": ("FFMA", "FADD", "FMUL"), "local": ("LDL", "STL")}
+
+
+def instruction_mix(cuobjdump, path):
+    """Returns {(sm, mangled name): {column: count}}, or None without nvdisasm."""
+    environment = dict(os.environ)
+    environment["PATH"] = os.path.dirname(cuobjdump) + os.pathsep + environment.get("PATH", "")
+    if shutil.which("nvdisasm", path=environment["PATH"]) is None:
+        return None
+    done = subprocess.run([cuobjdump, "-sass", path], stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True, env=environment)
+    if done.returncode != 0:
+        sys.exit(f"cuobjdump -sass {path}: {done.stdout.strip()[-500:]}")
+    mix, counts, sm = {}, None, None
+    for line in done.stdout.splitlines():
+        if m := re.match(r"arch = sm_(\d+)", line):
+            sm = int(m[1])
+        elif m := re.match(r"\s*Function : (\S+)", line):
+            counts = mix.setdefault((sm, m[1]), dict.fromkeys(MIX, 0) | {"all": 0})
+        elif counts is not None and (m := re.match(r"\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z]\w*)", line)):
+            opcode = m[1]
+            counts["all"] += opcode != "NOP"
+            for column, heads in MIX.items():
+                counts[column] += opcode in heads
+    return mix
+
+
 def read_limits(path):
     limits = []
     with open(path) as f:
@@ -89,6 +122,17 @@ def warps_by_registers(sm, registers):
     return min(threads // 32, total // per_warp) if per_warp else threads // 32
 
 
+def short_name(name):
+    """The demangled name without its parameters and the namespaces of its own."""
+    depth = 0
+    for i, c in enumerate(name):
+        depth += {"<": 1, ">": -1}.get(c, 0)
+        if c == "(" and depth == 0 and i > 0:
+            name = name[:i]
+            break
+    return name.removeprefix("void ").replace("pluq::", "").replace("cuda::device::", "")
+
+
 def main():
     arguments = sys.argv[1:]
     table = None
@@ -105,17 +149,32 @@ def main():
         sys.exit(77)
     files = cuda_files(arguments[1])
     rows = sorted({row for path in files for row in usage(cuobjdump, path)})
+    mix = {}
+    for path in files:
+        found = instruction_mix(cuobjdump, path)
+        if found is None:
+            print("instruction mix: not run, no nvdisasm (pip install nvidia-cuda-nvdisasm)")
+            mix = None
+            break
+        mix.update(found)
     if not rows:
         print(f"not run: no CUDA code under {arguments[1]} (PLUQ_CUDA=OFF, or no nvcc)")
         sys.exit(77)
     names = demangle([r[1] for r in rows])
-    bad, lines = [], ["| kernel | SM | registers | stack | static shared | warps/SM |",
-                      "|---|---|---|---|---|---|"]
+    columns = ["kernel", "SM", "registers", "stack", "static shared", "warps/SM"]
+    if mix is not None:
+        columns += ["instructions", *MIX]
+    bad, lines = [], ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     for sm, mangled, registers, stack, shared in rows:
         name = names[mangled]
-        short = re.sub(r"^void |\(.*$", "", name)
-        lines.append(f"| {short} | {sm} | {registers} | {stack} | {shared} | "
-                     f"{warps_by_registers(sm, registers)} |")
+        short = short_name(name)
+        cells = [short, sm, registers, stack, shared, warps_by_registers(sm, registers)]
+        if mix is not None:
+            counts = mix.get((sm, mangled), {"all": 0} | dict.fromkeys(MIX, 0))
+            cells += [counts["all"], *(counts[column] for column in MIX)]
+            if counts["local"] > 0:
+                bad.append(f"{short} (sm_{sm}): {counts['local']} loads and stores of local memory")
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
         limit = next((x for x in limits if x[0].search(name)), None)
         if limit is None:
             bad.append(f"{short} (sm_{sm}): no line of {arguments[0]} matches it")

@@ -137,7 +137,7 @@ uint32_t Launch::next_ready() const {
   return n_threads();
 }
 
-void Launch::block(const char* what, Place place) {
+__attribute__((always_inline)) inline void Launch::block(const char* what, Place place) {
   Fiber& me = fibers_[state_.thread];
   const uint32_t thread = state_.thread;
   me.waits_for = what;
@@ -150,6 +150,8 @@ void Launch::block(const char* what, Place place) {
   switch_context(me.context, fibers_[next].context);
   me.waits_for = nullptr;
 }
+
+void Launch::wait_here(const char* what, Place place) { block(what, place); }
 
 void Launch::finish_thread() {
   const uint32_t thread = state_.thread;

@@ -112,6 +112,7 @@ class Launch {
   uint32_t next_ready() const;
   // The running thread cannot go on: others run until it is made ready.
   void block(const char* what, Place place);
+  void wait_here(const char* what, Place place);  // block(), for other files
   void make_ready(uint32_t thread) { ready_[thread / kWarp] |= 1U << (thread % kWarp); }
   [[noreturn]] void finish_thread();
   [[noreturn]] void stuck();

@@ -7,16 +7,8 @@
 
 #include "base/error.h"
 
-#if defined(__SANITIZE_ADDRESS__)
-#define PLUQ_ASAN 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define PLUQ_ASAN 1
-#endif
-#endif
-#ifdef PLUQ_ASAN
+#ifdef PLUQ_EMU_ASAN
 #include <sanitizer/asan_interface.h>
-#include <sanitizer/common_interface_defs.h>
 #endif
 
 namespace pluq::cuda_emulator {
@@ -24,22 +16,6 @@ namespace {
 
 constexpr size_t kGuardBytes = 4096;
 constexpr size_t kSlot = StackPool::kStackBytes + kGuardBytes;
-
-// `transfer.data` is the context that goes on; nothing on the stack of the one that left is
-// touched, which may be gone already.
-void arrive(transfer_t transfer) {
-  Context& me = *static_cast<Context*>(transfer.data);
-  me.came_from->handle = transfer.fctx;
-#ifdef PLUQ_ASAN
-  const void* bottom = nullptr;
-  size_t bytes = 0;
-  __sanitizer_finish_switch_fiber(me.fake_stack, &bottom, &bytes);
-  if (me.came_from->stack_bottom == nullptr) {
-    me.came_from->stack_bottom = bottom;
-    me.came_from->stack_bytes = bytes;
-  }
-#endif
-}
 
 }  // namespace
 
@@ -70,7 +46,7 @@ uint8_t* StackPool::bottom(size_t i) const {
 void make_context(Context& context, const StackPool& stacks, size_t i, void (*entry)(transfer_t)) {
   uint8_t* bottom = stacks.bottom(i);
   uint8_t* top = stacks.top(i);
-#ifdef PLUQ_ASAN
+#ifdef PLUQ_EMU_ASAN
   __asan_unpoison_memory_region(bottom, StackPool::kStackBytes);
 #endif
   context.stack_bottom = bottom;
@@ -79,19 +55,11 @@ void make_context(Context& context, const StackPool& stacks, size_t i, void (*en
   context.handle = boost::context::detail::make_fcontext(top, context.stack_bytes, entry);
 }
 
-void switch_context(Context& from, Context& to) {
-  to.came_from = &from;
-#ifdef PLUQ_ASAN
-  __sanitizer_start_switch_fiber(&from.fake_stack, to.stack_bottom, to.stack_bytes);
-#endif
-  arrive(boost::context::detail::jump_fcontext(to.handle, &to));
-}
-
-void entered(transfer_t transfer) { arrive(transfer); }
+void entered(transfer_t transfer) { arrived(transfer); }
 
 void leave_context(Context& from, Context& to) {
   to.came_from = &from;
-#ifdef PLUQ_ASAN
+#ifdef PLUQ_EMU_ASAN
   __sanitizer_start_switch_fiber(nullptr, to.stack_bottom, to.stack_bytes);
 #endif
   boost::context::detail::jump_fcontext(to.handle, &to);

@@ -8,6 +8,17 @@
 #include <cstdint>
 #include <vector>
 
+#if defined(__SANITIZE_ADDRESS__)
+#define PLUQ_EMU_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define PLUQ_EMU_ASAN 1
+#endif
+#endif
+#ifdef PLUQ_EMU_ASAN
+#include <sanitizer/common_interface_defs.h>
+#endif
+
 namespace pluq::cuda_emulator {
 
 using boost::context::detail::fcontext_t;
@@ -46,8 +57,31 @@ struct Context {
 
 // Makes `context` start in `entry` on this stack.
 void make_context(Context& context, const StackPool& stacks, size_t i, void (*entry)(transfer_t));
-// Leaves `from`, runs `to`, and returns when somebody switches back to `from`.
-void switch_context(Context& from, Context& to);
+// Something came here; `transfer.data` is the context that goes on. Nothing on the stack of the one
+// that left is touched, which may be gone already.
+inline void arrived(transfer_t transfer) {
+  Context& me = *static_cast<Context*>(transfer.data);
+  me.came_from->handle = transfer.fctx;
+#ifdef PLUQ_EMU_ASAN
+  const void* bottom = nullptr;
+  size_t bytes = 0;
+  __sanitizer_finish_switch_fiber(me.fake_stack, &bottom, &bytes);
+  if (me.came_from->stack_bottom == nullptr) {
+    me.came_from->stack_bottom = bottom;
+    me.came_from->stack_bytes = bytes;
+  }
+#endif
+}
+
+// Leaves `from`, runs `to`, and returns when somebody switches back to `from`. Inline: after a
+// switch the processor predicts the returns of all frames wrongly, so there should be few.
+inline void switch_context(Context& from, Context& to) {
+  to.came_from = &from;
+#ifdef PLUQ_EMU_ASAN
+  __sanitizer_start_switch_fiber(&from.fake_stack, to.stack_bottom, to.stack_bytes);
+#endif
+  arrived(boost::context::detail::jump_fcontext(to.handle, &to));
+}
 // First thing that a fiber's entry does.
 void entered(transfer_t transfer);
 // Leaves for good: the stack of `from` may be reused.

@@ -70,7 +70,7 @@ void Launch::mbar_wait(uint32_t offset, uint32_t parity, Place place) {
   land_copies(mbarrier(offset, place));
   while ((mbarrier(offset, place).phase & 1) == (parity & 1)) {
     mbarrier(offset, place).waiting.push_back(thread);
-    block("mbarrier wait", place);
+    wait_here("mbarrier wait", place);
   }
   const Mbarrier& m = mbarrier(offset, place);
   if (!m.done.empty()) clocks_.acquire(thread / kWarp, m.done);

@@ -190,6 +190,33 @@ TEST(CudaPlantedBugs, ArgumentsOutsideOfDeviceMemory) {
   EXPECT_FALSE(launch(&nothing_kernel, shape, Stream(device.exec()), gmem<const float>(nullptr)));
 }
 
+struct Parameters {  // launch() does not look into a struct
+  gmem<const float> x;
+};
+PLUQ_KERNEL(32, 1) void parameters_kernel(Parameters p, gmem<float> y) {
+  y.store(lane_id(), p.x.load(lane_id()));
+}
+
+TEST(CudaPlantedBugs, ACountLargerThanTheAllocation) {
+  for (const uint32_t checks : {PLUQ_EMU_CHECK_ALL, PLUQ_EMU_CHECK_RACES}) {
+    EmulatedDevice device(80, checks);
+    const float* x = device.array<float>(31);
+    const LaunchShape shape{{1, 1, 1}, 32, 0, "parameters"};
+    const auto launch_with = [&](gmem<const float> g) {
+      return launch(&parameters_kernel, shape, Stream(device.exec()), Parameters{g},
+                    gmem<float>(device.array<float>(32)));
+    };
+    const auto false_count = launch_with(gmem<const float>(x, 32));
+    if (checks == PLUQ_EMU_CHECK_ALL) {
+      EXPECT_NE(false_count.text.find("not whole, in a device allocation"), std::string::npos)
+          << false_count.text;
+    }
+    const auto no_count = launch_with(gmem<const float>(x));
+    EXPECT_TRUE(no_count);
+    EXPECT_NE(no_count.text.find("load of 4 bytes"), std::string::npos) << no_count.text;
+  }
+}
+
 TEST(CudaPlantedBugs, WrongShapes) {
   EmulatedDevice device(89);
   const float* x = device.array<float>(8);

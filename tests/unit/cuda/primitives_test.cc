@@ -76,5 +76,85 @@ TEST(CudaPrimitives, ProductThroughSharedMemory) {
   }
 }
 
+// Warp 0 fills, warp 1 reads: two named barriers, one thread side arriving only.
+template <bool wrong>
+PLUQ_KERNEL(96, 1)
+void hand_over_kernel(gmem<int32_t> y, int rounds) {
+  PLUQ_STATIC_SMEM(int32_t, slot, 32);
+  const int lane = lane_id();
+  int32_t sum = 0;
+  for (int r = 0; r < rounds; ++r) {
+    if (warp_id() == 0) {
+      if (r > 0 && !wrong) named_sync(2, 64);  // emptied
+      slot.store(lane, r * 32 + lane);
+      named_arrive(1, 64);  // filled
+    } else if (warp_id() == 1) {
+      named_sync(1, 64);
+      sum += slot.load(31 - lane);
+      if (r + 1 < rounds) named_arrive(2, 64);
+    }
+  }
+  if (warp_id() == 1) y.store(lane, sum);
+}
+
+TEST(CudaPrimitives, NamedBarriersHandOver) {
+  EmulatedDevice device;
+  int32_t* y = device.array<int32_t>(32);
+  const LaunchShape shape{{1, 1, 1}, 96, 0, "hand_over"};
+  const auto error =
+      launch(&hand_over_kernel<false>, shape, Stream(device.exec()), gmem<int32_t>(y), 3);
+  ASSERT_FALSE(error) << error.text;
+  for (int lane = 0; lane < 32; ++lane) EXPECT_EQ(y[lane], 3 * (31 - lane) + 96);
+  EXPECT_TRUE(launch(&hand_over_kernel<true>, shape, Stream(device.exec()), gmem<int32_t>(y), 3));
+}
+
+// Blocks add their parts in ascending order, each waiting for the one below.
+PLUQ_KERNEL(64, 1) void ordered_sum_kernel(gmem<float> total, gmem<int32_t> turn) {
+  PLUQ_STATIC_SMEM(int32_t, count, 1);
+  const auto block = static_cast<int32_t>(block_idx().x);
+  if (thread_idx().x == 0) count.store(0, 0);
+  sync_threads();
+  atomic_add(count, 0, 1);
+  sync_threads();
+  if (thread_idx().x != 0) return;
+  wait_equal(turn, 0, block);
+  total.store(0, total.load(0) * 2 + static_cast<float>(count.load(0) + block));
+  thread_fence();
+  release_store(turn, 0, block + 1);
+}
+
+TEST(CudaPrimitives, BlocksWaitForLowerOnes) {
+  EmulatedDevice device;
+  float* total = device.array<float>(1);
+  const auto error =
+      launch(&ordered_sum_kernel, LaunchShape{{4, 1, 1}, 64, 0, "ordered_sum"},
+             Stream(device.exec()), gmem<float>(total), gmem<int32_t>(device.array<int32_t>(1)));
+  ASSERT_FALSE(error) << error.text;
+  EXPECT_EQ(total[0], ((64.0F * 2 + 65) * 2 + 66) * 2 + 67);
+}
+
+PLUQ_KERNEL(64, 1) void atomics_kernel(gmem<int32_t> y, gmem<float> largest) {
+  const auto t = static_cast<int32_t>(thread_idx().x);
+  atomic_add(y, 0, t);
+  atomic_max(y, 1, t * 7 % 64);
+  atomic_cas(y, 2, t, t + 1);  // ascending threads: each finds what the one before left
+  if (t == 5) atomic_exch(y, 3, 9);
+  atomic_max(largest, 0, static_cast<float>(-t) - 1.0F);
+}
+
+TEST(CudaPrimitives, Atomics) {
+  EmulatedDevice device;
+  int32_t* y = device.array<int32_t>(4);
+  float* largest = device.array<float>(1, -100.0F);
+  const auto error = launch(&atomics_kernel, LaunchShape{{1, 1, 1}, 64, 0, "atomics"},
+                            Stream(device.exec()), gmem<int32_t>(y), gmem<float>(largest));
+  ASSERT_FALSE(error) << error.text;
+  EXPECT_EQ(y[0], 64 * 63 / 2);
+  EXPECT_EQ(y[1], 63);
+  EXPECT_EQ(y[2], 64);
+  EXPECT_EQ(y[3], 9);
+  EXPECT_EQ(largest[0], -1.0F);
+}
+
 }  // namespace
 }  // namespace pluq

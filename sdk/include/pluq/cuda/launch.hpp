@@ -125,6 +125,7 @@ LaunchError launch(void (*kernel)(P...), const LaunchShape &shape, const Stream 
   l.args = &call;
   char message[1024] = "";
   pluq_emu_block *outer = current_block;
+  known_allocations = KnownAllocations{};
   const int32_t code = stream.api()->launch(stream.native(), &l, message, sizeof message);
   current_block = outer;
   if (code == PLUQ_EMU_OK) return {};

@@ -18,6 +18,90 @@ using value_of = std::remove_const_t<T>;
 
 #if PLUQ_CUDA_EMULATE
 
+// Allocations that the threads of this OS thread touched last: the registry is asked for others.
+struct KnownAllocations {
+  uintptr_t begin[4], end[4];
+  uint32_t next;
+};
+inline thread_local KnownAllocations known_allocations{};
+
+// The device allocation that holds this address.
+inline bool allocation_of(uintptr_t at, uintptr_t &begin, uintptr_t &end) {
+  KnownAllocations &known = known_allocations;
+  for (int i = 0; i < 4; ++i) {
+    if (at < known.begin[i] || at >= known.end[i]) continue;
+    begin = known.begin[i], end = known.end[i];
+    return true;
+  }
+  const void *range = nullptr;
+  uint64_t bytes = 0;
+  pluq_emu_block *b = block_state();
+  if (b->api->find_range(b->stream, reinterpret_cast<const void *>(at), &range, &bytes) == 0)
+    return false;
+  begin = reinterpret_cast<uintptr_t>(range), end = begin + bytes;
+  known.begin[known.next] = begin, known.end[known.next] = end;
+  known.next = (known.next + 1) % 4;
+  return true;
+}
+
+// What is wrong with an access; not inlined into the accesses.
+#define PLUQ_COLD __attribute__((noinline, cold))
+[[noreturn]] PLUQ_COLD inline void not_allocated(uintptr_t at, size_t bytes, int64_t i,
+                                                 const char *verb, const char *file,
+                                                 uint32_t line) {
+  char text[256];
+  std::snprintf(text, sizeof text,
+                "global %s of %zu bytes at index %lld: address 0x%llx is not, or not whole, in a "
+                "device allocation",
+                verb, bytes, static_cast<long long>(i), static_cast<unsigned long long>(at));
+  emulator_fail(text, file, line);
+}
+
+[[noreturn]] PLUQ_COLD inline void global_out_of_bounds(uintptr_t at, uintptr_t begin,
+                                                        uintptr_t end, size_t bytes, size_t element,
+                                                        const char *verb, const char *file,
+                                                        uint32_t line) {
+  char text[256];
+  const auto size = static_cast<long long>(element);
+  long long index = static_cast<long long>(at) - static_cast<long long>(begin);
+  index = (index < 0 ? index - size + 1 : index) / size;
+  std::snprintf(
+      text, sizeof text,
+      "global %s of %zu bytes at element %lld of %lld (elements of %zu bytes) is out of bounds",
+      verb, bytes, index, static_cast<long long>(end - begin) / size, element);
+  emulator_fail(text, file, line);
+}
+[[noreturn]] PLUQ_COLD inline void global_misaligned(uintptr_t at, uintptr_t begin, size_t bytes,
+                                                     size_t align, size_t element, const char *verb,
+                                                     const char *file, uint32_t line) {
+  char text[256];
+  std::snprintf(text, sizeof text,
+                "global %s of %zu bytes at element %lld: address 0x%llx is not a multiple of %zu",
+                verb, bytes, static_cast<long long>((at - begin) / element),
+                static_cast<unsigned long long>(at), align);
+  emulator_fail(text, file, line);
+}
+[[noreturn]] PLUQ_COLD inline void shared_out_of_bounds(int64_t i, uint32_t count, size_t bytes,
+                                                        size_t element, const char *verb,
+                                                        const char *file, uint32_t line) {
+  char text[200];
+  std::snprintf(
+      text, sizeof text,
+      "shared %s of %zu bytes at index %lld of %u (elements of %zu bytes) is out of bounds", verb,
+      bytes, static_cast<long long>(i), count, element);
+  emulator_fail(text, file, line);
+}
+[[noreturn]] PLUQ_COLD inline void shared_misaligned(int64_t i, int64_t at, size_t bytes,
+                                                     size_t align, const char *verb,
+                                                     const char *file, uint32_t line) {
+  char text[200];
+  std::snprintf(text, sizeof text,
+                "shared %s of %zu bytes at index %lld: byte %lld is not a multiple of %zu", verb,
+                bytes, static_cast<long long>(i), static_cast<long long>(at), align);
+  emulator_fail(text, file, line);
+}
+#undef PLUQ_COLD
+
 template <class T>
 class gmem {
  public:
@@ -89,39 +173,15 @@ class gmem {
                     uint32_t line) const {
     const uintptr_t at = reinterpret_cast<uintptr_t>(p_) + static_cast<uintptr_t>(i) * sizeof(T);
     uintptr_t begin = reinterpret_cast<uintptr_t>(begin_), end = reinterpret_cast<uintptr_t>(end_);
-    char text[256];
     if (begin_ == nullptr) {
-      const void *range = nullptr;
-      uint64_t range_bytes = 0;
-      pluq_emu_block *b = block_state();
-      if (b->api->find_range(b->stream, reinterpret_cast<const void *>(at), &range, &range_bytes) ==
-          0) {
-        std::snprintf(
-            text, sizeof text,
-            "global %s of %zu bytes at index %lld: address 0x%llx is in no device allocation", verb,
-            bytes, static_cast<long long>(i), static_cast<unsigned long long>(at));
-        emulator_fail(text, file, line);
-      }
-      begin = reinterpret_cast<uintptr_t>(range);
-      end = begin + range_bytes;
+      if (!allocation_of(at, begin, end)) not_allocated(at, bytes, i, verb, file, line);
     }
-    if (at < begin || at > end || end - at < bytes) {
-      const long long base = (static_cast<long long>(at) - static_cast<long long>(begin)) /
-                             static_cast<long long>(sizeof(T));
-      std::snprintf(
-          text, sizeof text,
-          "global %s of %zu bytes at element %lld of %lld (elements of %zu bytes) is out of bounds",
-          verb, bytes, base, static_cast<long long>((end - begin) / sizeof(T)), sizeof(T));
-      emulator_fail(text, file, line);
-    }
-    if (at % align != 0) {
-      std::snprintf(
-          text, sizeof text,
-          "global %s of %zu bytes at element %lld: address 0x%llx is not a multiple of %zu", verb,
-          bytes, static_cast<long long>((at - begin) / sizeof(T)),
-          static_cast<unsigned long long>(at), align);
-      emulator_fail(text, file, line);
-    }
+    if (at < begin || at > end || end - at < bytes)
+      global_out_of_bounds(at, begin, end, bytes, sizeof(T), verb, file, line);
+    if (begin_ != nullptr && (block_state()->checks & PLUQ_EMU_CHECK_GLOBAL) != 0 &&
+        (!allocation_of(at, begin, end) || end - at < bytes))  // the declared count is not true
+      not_allocated(at, bytes, i, verb, file, line);
+    if (at % align != 0) global_misaligned(at, begin, bytes, align, sizeof(T), verb, file, line);
     return reinterpret_cast<const void *>(at);
   }
 
@@ -185,22 +245,11 @@ class smem {
   uint32_t check(int64_t i, size_t bytes, size_t align, const char *verb, const char *file,
                  uint32_t line) const {
     const int64_t at = i * static_cast<int64_t>(sizeof(T));
-    char text[200];
-    if (at < 0 || at + static_cast<int64_t>(bytes) >
-                      static_cast<int64_t>(count_) * static_cast<int64_t>(sizeof(T))) {
-      std::snprintf(
-          text, sizeof text,
-          "shared %s of %zu bytes at index %lld of %u (elements of %zu bytes) is out of bounds",
-          verb, bytes, static_cast<long long>(i), count_, sizeof(T));
-      emulator_fail(text, file, line);
-    }
-    if ((offset_ + at) % static_cast<int64_t>(align) != 0) {
-      std::snprintf(text, sizeof text,
-                    "shared %s of %zu bytes at index %lld: byte %lld is not a multiple of %zu",
-                    verb, bytes, static_cast<long long>(i), static_cast<long long>(offset_ + at),
-                    align);
-      emulator_fail(text, file, line);
-    }
+    const int64_t size = static_cast<int64_t>(count_) * static_cast<int64_t>(sizeof(T));
+    if (at < 0 || at + static_cast<int64_t>(bytes) > size)
+      shared_out_of_bounds(i, count_, bytes, sizeof(T), verb, file, line);
+    if ((offset_ + at) % static_cast<int64_t>(align) != 0)
+      shared_misaligned(i, offset_ + at, bytes, align, verb, file, line);
     return static_cast<uint32_t>(offset_ + at);
   }
   uint32_t offset() const { return offset_; }
