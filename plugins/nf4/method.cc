@@ -199,8 +199,7 @@ class Nf4OnDevice final : public cuda::BlockDevice {
     stats.bind(tensors);
     w_.format = cuda::BlockFormat::kNf4;
     w_.n = layer.n(), w_.k = layer.k(), w_.group = stats.blocksize;
-    std::copy(stats.map.begin(), stats.map.end(), w_.table);
-    scales_.clear();
+    scales_.assign(stats.map.begin(), stats.map.end());  // the values of the codes lie before them
     for (int64_t b = 0; b * stats.blocksize < method_->elements(); ++b)
       scales_.push_back(stats.scale(b));
     ProcessPlan plan;
@@ -210,7 +209,8 @@ class Nf4OnDevice final : public cuda::BlockDevice {
   }
   void load(const pluq_exec& exec, const Tensors&, uint8_t* buffer) override {
     cuda::upload(exec, scales_, buffer);
-    w_.scales = reinterpret_cast<const float*>(buffer);
+    w_.table = reinterpret_cast<const float*>(buffer);
+    w_.scales = w_.table + 16;
     scales_ = {};
   }
 

@@ -220,7 +220,15 @@ FakeChoice FakeConfig::choose(const LayerAsk& given, const std::vector<FileTenso
   device.struct_size = sizeof device;
   device.kind = PLUQ_DEVICE_CPU;
   device.n_workers = 2;
-  device.cpu_features = features_of(isa);
+  if (isa.starts_with("sm")) {
+    device.kind = PLUQ_DEVICE_CUDA_EMULATED;
+    device.n_workers = 1;
+    device.compute_capability = static_cast<uint32_t>(std::stoul(isa.substr(2)));
+    device.sm_count = 4;
+    d.activation_dtype = scalar_dtype(PLUQ_DTYPE_BF16);
+  } else {
+    device.cpu_features = features_of(isa);
+  }
   char text[1024];
   pluq_method_choice choice{};
   choice.struct_size = sizeof choice;

@@ -46,6 +46,8 @@ struct BoxSpec {
   bool optional = false;
 };
 
+struct FakeDevice;
+
 // One layer's method; destroyed with the object.
 class FakeMethod {
  public:
@@ -71,6 +73,13 @@ class FakeMethod {
   std::vector<float> apply(const std::vector<float>& x, int64_t m, const float* bias = nullptr,
                            int n_workers = 1) const;
 
+  // The same on an emulated CUDA device of this compute capability, of a method that was chosen for
+  // it. x: [m, ldx] in F16 or BF16; answers y as stored, [m, ldy].
+  void load_on_device(std::vector<FileTensor> shard, uint32_t sm);
+  std::vector<uint8_t> apply_on_device(const std::vector<uint16_t>& x, uint32_t x_dtype, int64_t m,
+                                       int64_t ldx, uint32_t y_dtype, int64_t ldy,
+                                       const float* bias = nullptr) const;
+
   int64_t k() const { return ask_.in_end - ask_.in_begin; }
   int64_t n() const { return ask_.out_end - ask_.out_begin; }
   const LayerAsk& ask() const { return ask_; }
@@ -87,6 +96,7 @@ class FakeMethod {
   LayerAsk ask_;
   std::vector<FileTensor> tensors_;
   std::unique_ptr<uint8_t, Free> buffer_;
+  std::shared_ptr<FakeDevice> device_;
 };
 
 struct FakeChoice {
@@ -104,7 +114,8 @@ class FakeConfig {
   ~FakeConfig() { config_.api->destroy(config_.self); }
   FakeConfig(const FakeConfig&) = delete;
   FakeConfig& operator=(const FakeConfig&) = delete;
-  // isa: "portable", "avx2" or "avx512"; what the machine lacks must not be asked for (see isas()).
+  // isa: "portable", "avx2" or "avx512", or "sm80", "sm89", "sm90" for an emulated CUDA device;
+  // what the machine lacks must not be asked for (see isas()).
   FakeChoice choose(const LayerAsk& ask, const std::vector<FileTensor>& file,
                     const std::string& isa = "portable", bool with_data = true) const;
 

@@ -25,6 +25,8 @@ const pluq_host& fake_table();
 inline const pluq_json* cursor(const boost::json::value* v) {
   return reinterpret_cast<const pluq_json*>(v);
 }
+// The table of pluq.cuda_emulator/1.
+const void* cuda_emulator_table();
 // Throws Refusal.
 void check(pluq_status* status);
 pluq_tensor view(const FileTensor& t, bool with_data);

@@ -12,6 +12,7 @@
 #include <thread>
 #include <utility>
 
+#include "pluq/ext/cuda_emulator.h"
 #include "support/fake_parts.h"
 
 struct pluq_status {
@@ -129,6 +130,7 @@ const void* host_extension(const pluq_host*, const char* id) {
   static const pluq_host_match match_api{sizeof(pluq_host_match), 0, host_match};
   if (std::strcmp(id, PLUQ_HOST_JSON) == 0) return &json_api;
   if (std::strcmp(id, PLUQ_HOST_MATCH) == 0) return &match_api;
+  if (std::strcmp(id, PLUQ_CUDA_EMULATOR) == 0) return cuda_emulator_table();
   return nullptr;
 }
 

@@ -71,6 +71,8 @@ void round_row_int8(const Case& c, const pluq_activation_scheme& a, const float*
   }
 }
 
+}  // namespace
+
 std::vector<double> rounded(const Case& c, const pluq_method_info& info,
                             const std::vector<float>& x, int64_t m, int64_t k) {
   std::vector<double> out(x.begin(), x.end());
@@ -113,7 +115,6 @@ std::vector<double> product(const std::vector<double>& x, const std::vector<floa
   return y;
 }
 
-// The largest relative L2 error of a row.
 double row_error(const std::vector<float>& y, const std::vector<double>& want, int64_t m,
                  int64_t n) {
   double worst = 0;
@@ -129,6 +130,21 @@ double row_error(const std::vector<float>& y, const std::vector<double>& want, i
   return std::isnan(worst) ? 1e30 : worst;
 }
 
+std::vector<float> inputs(int64_t m, int64_t k) {
+  Random random(7);
+  std::vector<float> x = random.reals(m * k, -2, 2);
+  for (int64_t r = 0; r < m; ++r) {
+    x[static_cast<size_t>(r * k + k / 3)] *= 20;
+    for (int64_t i = 0; i < k; ++i) {
+      if (r % 8 == 3) x[static_cast<size_t>(r * k + i)] *= 1e-4F;
+      if (r % 8 == 5) x[static_cast<size_t>(r * k + i)] = 0;
+    }
+  }
+  return x;
+}
+
+namespace {
+
 void expect_weights(const std::vector<float>& got, const std::vector<float>& w, int64_t full_k,
                     const FakeMethod& m) {
   const LayerAsk& a = m.ask();
@@ -142,20 +158,6 @@ void expect_weights(const std::vector<float>& got, const std::vector<float>& w, 
           << ", columns " << a.in_begin << "-" << a.in_end;
     }
   }
-}
-
-// Inputs as models have them: an outlier channel, a tiny row, a row of zeros.
-std::vector<float> inputs(int64_t m, int64_t k) {
-  Random random(7);
-  std::vector<float> x = random.reals(m * k, -2, 2);
-  for (int64_t r = 0; r < m; ++r) {
-    x[static_cast<size_t>(r * k + k / 3)] *= 20;
-    for (int64_t i = 0; i < k; ++i) {
-      if (r % 8 == 3) x[static_cast<size_t>(r * k + i)] *= 1e-4F;
-      if (r % 8 == 5) x[static_cast<size_t>(r * k + i)] = 0;
-    }
-  }
-  return x;
 }
 
 void check_whole(const Case& c, const FakeConfig& config, const std::string& isa, bool exact,
@@ -276,6 +278,7 @@ void check_case(const Case& c) {
   check_whole(c, *config, isas().back(), false, true);
   for (const int64_t parts : c.k_splits) check_shards(c, *config, parts, true);
   for (const int64_t parts : c.n_splits) check_shards(c, *config, parts, false);
+  check_on_devices(c, *config);
 }
 
 FakeChoice choose(const Case& c) {

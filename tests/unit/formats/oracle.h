@@ -113,11 +113,29 @@ struct Case {
   // Static or bounded activations, for the reference.
   float input_scale = 0, bound = 0;
   int input_zero = 0;
+  // False: CUDA kernels do not fit the layer, which is left to the host there.
+  bool on_device = true;
 };
+
+// What the method's activation scheme makes of x [m, k].
+std::vector<double> rounded(const Case& c, const pluq_method_info& info,
+                            const std::vector<float>& x, int64_t m, int64_t k);
+// y[m, n] in double.
+std::vector<double> product(const std::vector<double>& x, const std::vector<float>& w, int64_t m,
+                            int64_t n, int64_t k, const float* bias);
+// The largest relative L2 error of a row.
+double row_error(const std::vector<float>& y, const std::vector<double>& want, int64_t m,
+                 int64_t n);
+// Inputs as models have them: an outlier channel, a tiny row, a row of zeros.
+std::vector<float> inputs(int64_t m, int64_t k);
+
+// On emulated CUDA devices, with and without fp8 units: apply equals the product of rounded inputs
+// within the method's error bound, whole and in shards. Part of check_case.
+void check_on_devices(const Case& c, const FakeConfig& config);
 
 // All of it: dequantize equals w; apply equals the product of rounded inputs within the method's
 // error bound, exact and fast, for every instruction set, one thread and two; shards hold their
-// slices and add up to the whole.
+// slices and add up to the whole; the same on emulated CUDA devices.
 void check_case(const Case& c);
 
 // Only asks for the method; for what comes of it.

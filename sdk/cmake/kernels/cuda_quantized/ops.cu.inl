@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The table of launchers of one side (pluq/cuda/quantized/ops.h), with the kernels that have no
 // instances. Compiled by the host compiler for the emulated device, and by nvcc.
+#include "pluq/cuda/quantized/activations.cuh"
 #include "pluq/cuda/quantized/block_linear.cuh"
 #include "pluq/cuda/quantized/load.cuh"
 

@@ -4,7 +4,7 @@
 // memory and multiplied with m16n8k16.
 #pragma once
 
-#include "pluq/cuda/quantized/activations.cuh"
+#include "pluq/cuda/quantized/byte_gemm.cuh"
 #include "pluq/cuda/quantized/decoders.cuh"
 
 namespace pluq {

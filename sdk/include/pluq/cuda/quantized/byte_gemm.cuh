@@ -138,27 +138,31 @@ void byte_gemm_kernel(gmem<const uint8_t> a, gmem<const uint8_t> b, gmem<const f
       }
     }
   }
-  const int64_t row0 = m0 + warp_m * (kMt * 16) + g;     // + 16 i + (c >= 2 ? 8 : 0)
-  const int64_t col0 = n0 + warp_n * (kNt * 8) + 2 * t;  // + 8 j + (c & 1)
+  // Of this thread: + 16 i + (c >= 2 ? 8 : 0), and + 8 j + (c & 1).
+  const int row0 = static_cast<int>(m0) + warp_m * (kMt * 16) + g;
+  const int col0 = static_cast<int>(n0) + warp_n * (kNt * 8) + 2 * t;
+  const int rows = static_cast<int>(s.m), cols = static_cast<int>(s.n);
 
   // Adds the sums of the run of columns that holds column k, scaled, and begins the next run.
   // complete: the run ends here, so its zero points are taken off.
   const auto promote = [&](int64_t k, bool complete) {
-    const int64_t ga = s.a_group == 0 ? 0 : k / s.a_group, gb = s.b_group == 0 ? 0 : k / s.b_group;
+    const int ga = s.a_group == 0 ? 0 : static_cast<int>(k / s.a_group);
+    const int gb = s.b_group == 0 ? 0 : static_cast<int>(k / s.b_group);
+    const int per_scale = static_cast<int>(s.b_rows);
     PLUQ_UNROLL
-    for (int i = 0; i < kMt; ++i) {
+    for (int j = 0; j < kNt; ++j) {
       PLUQ_UNROLL
-      for (int half = 0; half < 2; ++half) {
-        const int64_t row = row0 + 16 * i + 8 * half;
-        if (row >= s.m) continue;
-        const float as = a_scale ? a_scale.load(row * s.a_groups + ga) : 1.0F;
+      for (int c = 0; c < 2; ++c) {
+        const int col = col0 + 8 * j + c;
+        if (col >= cols) continue;
+        const float bs = b_scale.load((per_scale == 1 ? col : col / per_scale) * s.b_groups + gb);
         PLUQ_UNROLL
-        for (int j = 0; j < kNt; ++j) {
+        for (int i = 0; i < kMt; ++i) {
           PLUQ_UNROLL
-          for (int c = 0; c < 2; ++c) {
-            const int64_t col = col0 + 8 * j + c;
-            if (col >= s.n) continue;
-            const float bs = b_scale.load((s.b_rows == 1 ? col : col / s.b_rows) * s.b_groups + gb);
+          for (int half = 0; half < 2; ++half) {
+            const int row = row0 + 16 * i + 8 * half;
+            if (row >= rows) continue;
+            const float as = a_scale ? a_scale.load(row * s.a_groups + ga) : 1.0F;
             float v;
             if constexpr (kind == ByteKind::kS8) {
               int64_t whole = sum[i][j][2 * half + c];
@@ -193,11 +197,12 @@ void byte_gemm_kernel(gmem<const uint8_t> a, gmem<const uint8_t> b, gmem<const f
     const uint32_t at = static_cast<uint32_t>(kt % kStages) * kStageBytes;
     const auto stage_a = arena.template view<uint8_t>(at, kABytes);
     const auto stage_b = arena.template view<uint8_t>(at + kABytes, kBBytes);
-    PLUQ_UNROLL
+    PLUQ_UNROLL_N(1)                        // `promote` is long
     for (int half = 0; half < 2; ++half) {  // 32 columns each
       if constexpr (T::kWide) {
         PLUQ_UNROLL
-        for (int step = 2 * half; step < 2 * half + 2; ++step) {  // 16 columns each
+        for (int part = 0; part < 2; ++part) {  // 16 columns each
+          const int step = 2 * half + part;
           uint32_t bf[kNt][2];
           PLUQ_UNROLL
           for (int j = 0; j < kNt; ++j) {
@@ -272,7 +277,7 @@ void byte_gemm_kernel(gmem<const uint8_t> a, gmem<const uint8_t> b, gmem<const f
     PLUQ_UNROLL
     for (int c = 0; c < 4; ++c) {
       const int64_t row = row0 + 16 * i + (c >= 2 ? 8 : 0);
-      if (row >= s.m) continue;
+      if (row >= rows) continue;
       PLUQ_UNROLL
       for (int j = 0; j < kNt; ++j) {
         const int64_t col = col0 + 8 * j + (c & 1);
@@ -356,6 +361,11 @@ OpError launch_byte_gemm(const pluq_exec *exec, const ByteGemm &g) {
   s.period = x;
   s.splits = g.splits < 1 ? 1 : g.splits;
   s.y_type = static_cast<int32_t>(g.y_type);
+  constexpr int64_t kMost = 1 << 30;  // rows, columns and scales are counted in 31 bits
+  if (g.m >= kMost || g.n >= kMost || g.m * s.a_groups >= kMost || g.n * s.b_groups >= kMost ||
+      g.m * s.b_groups >= kMost) {
+    return refuse("M, N or the number of scales is beyond 2^30");
+  }
   if (s.period % kBytePeriod != 0) return refuse("scales change within 32 columns");
   if (kind == ByteKind::kS8 && g.k > kMaxInt8Depth) return refuse("K is beyond 131072");
   if (g.b_zero != nullptr && g.a_sum == nullptr) return refuse("zero points of W need sums of x");

@@ -121,7 +121,7 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
       g.bias = bias;
       g.y = y.data, g.ldy = y.ld, g.y_type = real_type(y.dtype, "y");
       g.splits = x.m <= 64 ? splits_[static_cast<size_t>(x.m - 1)] : 1;
-      g.partial = reinterpret_cast<float*>(space + at.partial);
+      if (g.splits > 1) g.partial = reinterpret_cast<float*>(space + at.partial);
       check(ops_for(exec).byte_gemm(&exec, g));
     }
 

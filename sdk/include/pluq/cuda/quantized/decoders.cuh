@@ -122,7 +122,7 @@ struct Nf4Decoder {
   gmem<const float> scales;  // per block of the flattened matrix
   int64_t k, group;
   int32_t aligned;
-  float table[16];
+  gmem<const float> table;  // [16]
 
   static Nf4Decoder make(const BlockWeights &w) {
     Nf4Decoder d;
@@ -130,7 +130,7 @@ struct Nf4Decoder {
     d.scales = gmem<const float>(w.scales, (w.n * w.k + w.group - 1) / w.group);
     d.k = w.k, d.group = w.group;
     d.aligned = reinterpret_cast<uintptr_t>(w.codes) % 8 == 0 && w.k % 16 == 0 ? 1 : 0;
-    for (int i = 0; i < 16; ++i) d.table[i] = w.table[i];
+    d.table = gmem<const float>(w.table, 16);
     return d;
   }
   PLUQ_DEVICE void run(int64_t row, int64_t k0, float *w) const {
@@ -140,7 +140,7 @@ struct Nf4Decoder {
       const float s = scales.load(first / group);
       PLUQ_UNROLL
       for (int j = 0; j < kRun; ++j)
-        w[j] = table[packed.v[j / 8] >> (j % 8 / 2 * 8 + (j % 2 == 0 ? 4 : 0)) & 15U] * s;
+        w[j] = table.load(packed.v[j / 8] >> (j % 8 / 2 * 8 + (j % 2 == 0 ? 4 : 0)) & 15U) * s;
       return;
     }
     PLUQ_UNROLL
@@ -148,7 +148,7 @@ struct Nf4Decoder {
       w[j] = 0;
       if (k0 + j >= k) continue;
       const uint32_t byte = codes.load((first + j) / 2);
-      w[j] = table[byte >> (j % 2 == 0 ? 4 : 0) & 15U] * scales.load((first + j) / group);
+      w[j] = table.load(byte >> (j % 2 == 0 ? 4 : 0) & 15U) * scales.load((first + j) / group);
     }
   }
 };

@@ -153,7 +153,7 @@ struct BlockWeights {
   float zero = 0;
   bool offsets = false;  // kInt: zeros are offsets, W = scale * code + zeros[g, n]
   float divisor = 1;
-  float table[16] = {};  // kNf4
+  const float *table = nullptr;  // kNf4: [16]
 };
 
 constexpr int64_t kGemvRows = 8;  // up to here W is read once by a GEMV in f32
