@@ -49,7 +49,7 @@ def from_layer(model, layer, test, isas):
     for isa in isas:
         for arithmetic in ('exact', 'fast'):
             r = run('layer', model, layer, '--x', f'{work}/x.npy', '--out', f'{work}/y.npy', '--dequantize', f'{work}/w.npy', '--compute', arithmetic,
-                    '--activations', 'float', '--json', env={'PLUQ_ISA': isa})
+                    '--json', env={'PLUQ_ISA': isa})
             if r.returncode != 0:
                 sys.exit(f'{model}: {r.stderr}')
             said = json.loads(r.stdout)
