@@ -37,6 +37,7 @@ std::string difference(const json::object& a, const json::object& b) {
     std::initializer_list<std::string_view> spellings;
   };
   static const Key keys[] = {{"quant_method", {"quant_method", "method"}},
+                             {"quant_algo", {"quant_algo"}},
                              {"bits", {"bits", "w_bit", "wbits"}},
                              {"group_size", {"group_size", "q_group_size"}},
                              {"sym", {"sym"}},
@@ -52,6 +53,14 @@ std::string difference(const json::object& a, const json::object& b) {
 
 // Side files of older tools do not name their method; the keys they use do.
 json::value with_method(json::value config) {
+  // ModelOpt's side file: {producer, quantization: {quant_algo, ...}}.
+  if (const json::value* inner = object_in(config, "quantization");
+      inner != nullptr && (inner->get_object().contains("quant_algo") ||
+                           inner->get_object().contains("quantized_layers"))) {
+    json::value unwrapped = *inner;
+    unwrapped.get_object()["quant_method"] = "modelopt";
+    return unwrapped;
+  }
   json::object& object = config.get_object();
   if (object.contains("quant_method") || object.contains("method")) return config;
   if (object.contains("zero_point") || object.contains("q_group_size")) {
@@ -89,7 +98,8 @@ QuantizationSource find_quantization_config(const std::string& directory,
       found.source = source;
       return;
     }
-    const std::string d = difference(found.json.get_object(), value->get_object());
+    const json::value other = with_method(*value);
+    const std::string d = difference(found.json.get_object(), other.get_object());
     if (!d.empty()) {
       found.warnings.push_back(fmt::format("{}: {} and {} differ: {}; the first is used", directory,
                                            found.source, source, d));

@@ -100,7 +100,8 @@ constexpr Architecture kArchitectures[] = {
     {.name = "OlmoeForCausalLM",
      .norms = kBefore,
      .qk_norm = QkNorm::kWhole,
-     .experts = kMlpExperts},
+     .experts = kMlpExperts,
+     .clips_qkv = true},
 };
 
 }  // namespace

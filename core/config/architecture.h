@@ -57,6 +57,7 @@ struct Architecture {
   Activation activation = Activation::kSilu;
   bool qkv_bias = false;         // default of attention_bias for q, k, v
   bool o_bias_follows = true;    // attention_bias also gives o_proj one
+  bool clips_qkv = false;        // obeys clip_qkv
   bool norm_plus_one = false;    // stored norm weights are w - 1
   bool scale_embedding = false;  // by sqrt(hidden_size)
   bool tied_by_default = false;  // tie_word_embeddings when the config says nothing

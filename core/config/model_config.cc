@@ -184,6 +184,7 @@ void parse_scales(const JsonReader& in, ModelConfig* c) {
   const auto cap = [&](std::string_view key, double otherwise) {  // null turns it off
     return static_cast<float>(in.is_null(key) ? 0 : in.positive(key, otherwise));
   };
+  if (in.has("clip_qkv")) c->clip_qkv = static_cast<float>(in.positive("clip_qkv", 1));
   c->attention_softcap = cap("attn_logit_softcapping", family.attention_softcap);
   c->logit_softcap = cap("final_logit_softcapping", family.logit_softcap);
   const double embedding =
@@ -194,8 +195,10 @@ void parse_scales(const JsonReader& in, ModelConfig* c) {
 }
 
 // Options that change what a model computes and that nothing here obeys.
-void refuse_unbuilt(const JsonReader& in) {
-  if (in.has("clip_qkv")) in.wrong("clip_qkv", "null: clipped activations are not built");
+void refuse_unbuilt(const JsonReader& in, const Architecture& family) {
+  if (in.has("clip_qkv") && !family.clips_qkv) {
+    in.wrong("clip_qkv", "null: this architecture clips no activations");
+  }
   if (in.has("use_bidirectional_attention") && in.boolean("use_bidirectional_attention", false)) {
     in.wrong("use_bidirectional_attention", "false: only causal attention is built");
   }
@@ -219,7 +222,7 @@ ModelConfig parse_model_config(const json::value& config, std::string_view where
   c.tie_word_embeddings = top.boolean("tie_word_embeddings",
                                       in.boolean("tie_word_embeddings", c.family->tied_by_default));
   parse_positions(in, &c);
-  refuse_unbuilt(in);
+  refuse_unbuilt(in, *c.family);
   parse_experts(in, &c);
   parse_scales(in, &c);
   c.eos_ids = top.has("eos_token_id") ? top.ids("eos_token_id") : in.ids("eos_token_id");

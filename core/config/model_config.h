@@ -33,6 +33,7 @@ struct ModelConfig {
   std::vector<LayerConfig> layers;  // [num_hidden_layers]
   std::vector<RopeConfig> ropes;
   float attention_scale = 0;                       // of q k^T
+  float clip_qkv = 0;                              // q, k, v are clamped to +-this; 0: they are not
   float attention_softcap = 0, logit_softcap = 0;  // 0: none
   float embedding_multiplier = 1, residual_multiplier = 1, logit_divisor = 1;
   int64_t num_experts = 0, experts_per_token = 0, moe_intermediate_size = 0;

@@ -210,6 +210,11 @@ void Model::rotate_and_store(const Batch& batch, const Layer& layer, int64_t ind
       float* k = q + q_size;
       norm(layer.q_norm, q, q_size);
       norm(layer.k_norm, k, kv_size);
+      if (c.clip_qkv > 0) {
+        for (int64_t j = 0; j < q_size + 2 * kv_size; ++j) {
+          q[j] = std::clamp(q[j], -c.clip_qkv, c.clip_qkv);
+        }
+      }
       if (rope >= 0) {
         const Rotation& r = rotations_[static_cast<size_t>(rope)];
         const float* cos = r.cos.data() + position * r.half;

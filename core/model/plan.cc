@@ -125,31 +125,38 @@ class Planner {
   std::string root_ = "model.";
 };
 
-void add(const MlpPlan& mlp, std::vector<LayerRequest>* out) {
-  out->push_back(mlp.gate);
-  if (!mlp.fused()) out->push_back(mlp.up);
-  out->push_back(mlp.down);
+void add(const MlpPlan& mlp, std::vector<std::vector<LayerRequest>>* out) {
+  out->push_back({mlp.gate});
+  if (!mlp.fused()) out->back().push_back(mlp.up);
+  out->push_back({mlp.down});
 }
 
 }  // namespace
 
-std::vector<LayerRequest> ModelPlan::linears() const {
-  std::vector<LayerRequest> out{embedding};
+std::vector<std::vector<LayerRequest>> ModelPlan::groups() const {
+  std::vector<std::vector<LayerRequest>> out{{embedding}};
   for (const DecoderLayerPlan& l : layers) {
-    out.push_back(l.q);
+    out.push_back({l.q});
     if (!l.fused_qkv()) {
-      out.push_back(l.k);
-      out.push_back(l.v);
+      out.back().push_back(l.k);
+      out.back().push_back(l.v);
     }
-    out.push_back(l.o);
+    out.push_back({l.o});
     if (l.experts.empty()) {
       add(l.mlp, &out);
       continue;
     }
-    out.push_back(l.router);
+    out.push_back({l.router});
     for (const MlpPlan& expert : l.experts) add(expert, &out);
   }
-  out.push_back(head);
+  out.push_back({head});
+  return out;
+}
+
+std::vector<LayerRequest> ModelPlan::linears() const {
+  std::vector<LayerRequest> out;
+  for (const std::vector<LayerRequest>& group : groups())
+    out.insert(out.end(), group.begin(), group.end());
   return out;
 }
 

@@ -44,6 +44,8 @@ struct ModelPlan {
 
   // Every linear layer and embedding, in the order of the forward pass.
   std::vector<LayerRequest> linears() const;
+  // The same, those together that read one input and are fused by engines: q, k and v, gate and up.
+  std::vector<std::vector<LayerRequest>> groups() const;
   std::vector<NormPlan> norms() const;
 };
 

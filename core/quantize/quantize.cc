@@ -41,9 +41,16 @@ constexpr const char* kCopied[] = {
 struct Target {
   QuantizeTarget layer;
   const TensorView* weight = nullptr;
+  std::vector<WeightSpecInfo> specs;  // empty: it stays plain
+  std::string skipped;                // why
+  bool quantized() const { return !specs.empty(); }
+};
+
+// Layers that are solved together: they read one input and engines fuse them, so that a format may
+// give them scales in common (the global scale of nvfp4).
+struct Group {
+  std::vector<size_t> targets;  // indices, those of one group lie side by side
   std::unique_ptr<QuantizeJob> job;
-  std::vector<WeightSpecInfo> specs;
-  std::string skipped;
 };
 
 class Quantization {
@@ -96,34 +103,13 @@ class Quantization {
   // exports leave them.
   void find_targets() {
     const ModelConfig model = parse_model_config(config_, options_.input + "/config.json");
-    for (const LayerRequest& request : make_plan(model, *checkpoint_).linears()) {
-      if (request.kind == "embedding") continue;
-      if (request.kind == "lm_head" || request.kind == "router") {
-        plain_.push_back(request.kind == "lm_head" ? "lm_head" : request.name);
-        continue;
-      }
-      Target t;
-      t.layer = {request.name, request.kind, request.in_features, request.out_features};
-      t.weight = &checkpoint_->at(request.name + ".weight");
-      if (!is_plain_float(t.weight->dtype.id) ||
-          t.weight->shape != std::vector<int64_t>{request.out_features, request.in_features}) {
-        fail_input("{}: tensor '{}' is {} {}, expected F32, F16 or BF16 [{}, {}]", options_.input,
-                   t.weight->name, dtype_name(t.weight->dtype.id), shape_text(t.weight->shape),
-                   request.out_features, request.in_features);
-      }
-      try {
-        t.job = format_.begin_quantize(algorithm_, settings_, t.weight->dtype, {&t.layer, 1});
-        t.specs = t.job->output_specs(0);
-      } catch (const Error& e) {
-        if (e.kind() != ErrorKind::kInput) throw;
-        t.job.reset();
-        t.skipped = e.what();  // this layer's shape is not for the format; it stays plain
-        plain_.push_back(request.name);
-      }
-      targets_.push_back(std::move(t));
+    for (const std::vector<LayerRequest>& group : make_plan(model, *checkpoint_).groups()) {
+      const size_t first = targets_.size();
+      for (const LayerRequest& request : group) add_target(request);
+      begin_group(first);
     }
     const bool any = std::any_of(targets_.begin(), targets_.end(),
-                                 [](const Target& t) { return t.job != nullptr; });
+                                 [](const Target& t) { return t.quantized(); });
     if (!any)
       fail_input("{}: no layer can be quantized: {}", options_.input,
                  targets_.empty() ? "there is none" : targets_[0].skipped);
@@ -136,10 +122,67 @@ class Quantization {
     }
   }
 
+  void add_target(const LayerRequest& request) {
+    if (request.kind == "embedding") return;
+    if (request.kind == "lm_head" || request.kind == "router") {
+      plain_.push_back(request.kind == "lm_head" ? "lm_head" : request.name);
+      return;
+    }
+    Target t;
+    t.layer = {request.name, request.kind, request.in_features, request.out_features};
+    t.weight = &checkpoint_->at(request.name + ".weight");
+    if (!is_plain_float(t.weight->dtype.id) ||
+        t.weight->shape != std::vector<int64_t>{request.out_features, request.in_features}) {
+      fail_input("{}: tensor '{}' is {} {}, expected F32, F16 or BF16 [{}, {}]", options_.input,
+                 t.weight->name, dtype_name(t.weight->dtype.id), shape_text(t.weight->shape),
+                 request.out_features, request.in_features);
+    }
+    targets_.push_back(std::move(t));
+  }
+
+  // Targets [first, end) as one group; when the format cannot take them all in one type, each for
+  // itself.
+  void begin_group(size_t first) {
+    const size_t end = targets_.size();
+    if (first == end) return;
+    const uint32_t dtype = targets_[first].weight->dtype.id;
+    const bool alike =
+        std::all_of(targets_.begin() + static_cast<std::ptrdiff_t>(first), targets_.end(),
+                    [&](const Target& t) { return t.weight->dtype.id == dtype; });
+    if (alike && begin_job(first, end, end - first == 1)) return;
+    for (size_t i = first; i < end && end - first > 1; ++i) begin_job(i, i + 1, true);
+  }
+
+  // False: a shape is not for the format. The targets then stay plain when this is the last try.
+  bool begin_job(size_t first, size_t end, bool last) {
+    Group group;
+    std::vector<QuantizeTarget> layers;
+    for (size_t i = first; i < end; ++i) {
+      layers.push_back(targets_[i].layer);
+      group.targets.push_back(i);
+    }
+    std::vector<std::vector<WeightSpecInfo>> specs;
+    try {
+      group.job =
+          format_.begin_quantize(algorithm_, settings_, targets_[first].weight->dtype, layers);
+      for (size_t i = 0; i < layers.size(); ++i) specs.push_back(group.job->output_specs(i));
+    } catch (const Error& e) {
+      if (e.kind() != ErrorKind::kInput) throw;
+      for (size_t i = first; last && i < end; ++i) {
+        targets_[i].skipped = e.what();
+        plain_.push_back(targets_[i].layer.name);
+      }
+      return false;
+    }
+    for (size_t i = first; i < end; ++i) targets_[i].specs = std::move(specs[i - first]);
+    groups_.push_back(std::move(group));
+    return true;
+  }
+
   // The target whose weight this tensor is, when it is replaced.
   const Target* find(const std::string& tensor) const {
     for (const Target& t : targets_) {
-      if (t.job && t.weight->name == tensor) return &t;
+      if (t.quantized() && t.weight->name == tensor) return &t;
     }
     return nullptr;
   }
@@ -156,12 +199,15 @@ class Quantization {
         writer.declare(t->layer.name + "." + s.suffix, s.dtype, s.shape);
     }
     writer.open();
-    Progress progress("quantizing", static_cast<int64_t>(targets_.size()), options_.quiet);
-    for (const Target& t : targets_) {
+    const auto count = std::count_if(targets_.begin(), targets_.end(),
+                                     [](const Target& t) { return t.quantized(); });
+    Progress progress("quantizing", count, options_.quiet);
+    errors_.assign(targets_.size(), 0);
+    for (const Group& group : groups_) {
       if (options_.cancel != nullptr && options_.cancel->load())
         throw Error(ErrorKind::kInterrupted, "interrupted; nothing was written");
-      errors_.push_back(t.job ? solve(t, writer) : 0);
-      progress.step(t.layer.name);
+      solve(group, writer);
+      for (const size_t i : group.targets) progress.step(targets_[i].layer.name);
     }
     for (const TensorView& v : checkpoint_->tensors()) {
       if (find(v.name) == nullptr)
@@ -171,43 +217,56 @@ class Quantization {
     writer.finish();
   }
 
-  // Quantizes one layer and returns how far its weights are from the original.
-  double solve(const Target& t, ModelWriter& writer) {
+  // Rows [begin, end) of a target's original weight as f32.
+  static void rows_of(const Target& t, int64_t begin, int64_t end, float* out, int64_t ld) {
     const auto row_bytes = static_cast<size_t>(t.layer.in_features) * t.weight->dtype.block_bytes;
-    const auto rows = [&](int64_t begin, int64_t end, float* out, int64_t ld) {
-      for (int64_t n = begin; n < end; ++n) {
-        to_f32(t.weight->dtype.id,
-               t.weight->data.subspan(static_cast<size_t>(n) * row_bytes, row_bytes),
-               out + (n - begin) * ld);
+    for (int64_t n = begin; n < end; ++n) {
+      to_f32(t.weight->dtype.id,
+             t.weight->data.subspan(static_cast<size_t>(n) * row_bytes, row_bytes),
+             out + (n - begin) * ld);
+    }
+  }
+
+  // Quantizes the layers of a group and notes how far their weights are from the original. The
+  // emitted tensors are kept to be decoded again: the error is that of what was really written.
+  void solve(const Group& group, ModelWriter& writer) {
+    std::vector<std::vector<std::vector<std::byte>>> kept;  // by layer and tensor
+    for (const size_t i : group.targets) {
+      kept.emplace_back();
+      for (const WeightSpecInfo& s : targets_[i].specs)
+        kept.back().emplace_back(tensor_bytes(s.dtype, s.shape, s.suffix));
+    }
+    const auto target = [&](size_t layer) -> const Target& {
+      if (layer >= group.targets.size()) {
+        fail_plugin("format '{}': asks for layer {} of a group of {}", format_.id(), layer,
+                    group.targets.size());
       }
+      return targets_[group.targets[layer]];
     };
-    // The emitted tensors are kept to be decoded again: the error is that of what was really
-    // written.
-    std::vector<std::vector<std::byte>> kept;
-    for (const WeightSpecInfo& s : t.specs)
-      kept.emplace_back(tensor_bytes(s.dtype, s.shape, s.suffix));
     QuantizeJob::Callbacks callbacks;
-    callbacks.rows = [&](size_t, int64_t begin, int64_t end, float* out, int64_t ld) {
-      rows(begin, end, out, ld);
+    callbacks.rows = [&](size_t layer, int64_t begin, int64_t end, float* out, int64_t ld) {
+      rows_of(target(layer), begin, end, out, ld);
     };
-    callbacks.emit = [&](size_t, std::string_view suffix, int64_t begin, int64_t end,
+    callbacks.emit = [&](size_t layer, std::string_view suffix, int64_t begin, int64_t end,
                          std::span<const std::byte> data) {
+      const Target& t = target(layer);
       writer.write(t.layer.name + "." + std::string(suffix), begin, end, data);
       for (size_t i = 0; i < t.specs.size(); ++i) {
         if (t.specs[i].suffix != suffix) continue;
         const int64_t count = t.specs[i].shape.empty() ? 1 : t.specs[i].shape[0];
+        std::vector<std::byte>& to = kept[layer][i];
         std::copy(data.begin(), data.end(),
-                  kept[i].begin() + static_cast<int64_t>(kept[i].size()) / count * begin);
+                  to.begin() + static_cast<int64_t>(to.size()) / count * begin);
       }
     };
     const HostExec exec(pool_, -1, {}, &host_table());
-    t.job->solve(exec.get(), callbacks);
-    return error_of(t, kept, rows);
+    group.job->solve(exec.get(), callbacks);
+    for (size_t i = 0; i < group.targets.size(); ++i) {
+      errors_[group.targets[i]] = error_of(target(i), kept[i]);
+    }
   }
 
-  template <class Rows>
-  double error_of(const Target& t, const std::vector<std::vector<std::byte>>& kept,
-                  const Rows& rows) {
+  double error_of(const Target& t, const std::vector<std::vector<std::byte>>& kept) {
     std::vector<pluq_tensor> tensors;
     for (size_t i = 0; i < t.specs.size(); ++i) {
       pluq_tensor x{};
@@ -241,7 +300,7 @@ class Quantization {
       double w = 0, all = 0;
       for (int64_t n = worker * kRows; n < t.layer.out_features; n += workers * kRows) {
         const int64_t end = std::min(n + kRows, t.layer.out_features);
-        rows(n, end, a.data(), k);
+        rows_of(t, n, end, a.data(), k);
         choice.method.dequantize(exec.get(), tensors, n, end, b.data(), k);
         for (size_t i = 0; i < static_cast<size_t>((end - n) * k); ++i) {
           const double x = a[i], d = x - b[i];
@@ -269,7 +328,7 @@ class Quantization {
     }
     std::vector<QuantizeTarget> quantized;
     for (const Target& t : targets_) {
-      if (t.job) quantized.push_back(t.layer);
+      if (t.quantized()) quantized.push_back(t.layer);
     }
     const json::value quantization = format_.quantization_config(
         algorithm_, settings_, targets_[0].weight->dtype, quantized, plain_);
@@ -286,6 +345,7 @@ class Quantization {
   std::shared_ptr<const Checkpoint> checkpoint_;
   json::value config_;
   std::vector<Target> targets_;
+  std::vector<Group> groups_;
   std::vector<std::string> plain_;
   std::vector<double> errors_;
   uint64_t output_bytes_ = 0;

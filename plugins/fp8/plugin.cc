@@ -6,6 +6,7 @@
 #include "fp8/method.h"
 #include "fp8/quantizer.h"
 #include "pluq/compressed_tensors.hpp"
+#include "pluq/modelopt.hpp"
 
 namespace {
 
@@ -126,10 +127,37 @@ class Fp8GroupsConfig final : public ct::GroupsConfig {
   }
 };
 
+// ModelOpt: per-tensor weights and static activations, or the other FP8 algorithms it names.
+class Fp8ModelOptConfig final : public modelopt::ModelOptConfig {
+ public:
+  using modelopt::ModelOptConfig::ModelOptConfig;
+
+  Choice get_quant_method(const LayerDesc& layer, const Device& device) override {
+    if (layer.kind == "embedding" || !fp8::has_tensors(layer)) {
+      return Choice::not_mine("there is no 8-bit float 'weight'; the layer holds " +
+                              layer.tensors_text());
+    }
+    const std::string& algo = algorithm(layer.name);
+    fp8::Settings s;
+    if (algo == "FP8") {
+      s.rounding = fp8::Rounding::kStatic;
+    } else if (algo == "FP8_PER_CHANNEL_PER_TOKEN") {
+      s.rounding = fp8::Rounding::kToken;
+    } else if (algo == "FP8_PB_WO") {
+      s.block_n = s.block_k = 128;
+    } else {
+      return Choice::unsupported(
+          "the weight is fp8, but quant_algo is '" + algo +
+          "'; FP8, FP8_PER_CHANNEL_PER_TOKEN and FP8_PB_WO are built for such weights");
+    }
+    return Choice::use(fp8::make_method(layer, device, s), 500);
+  }
+};
+
 class Fp8Format final : public Format {
  public:
   FormatInfo describe() const override {
-    return {"fp8", "fbgemm_fp8,compressed-tensors",
+    return {"fp8", "fbgemm_fp8,compressed-tensors,modelopt",
             "8-bit float weights, per tensor, channel or block", fp8::quantizer_options()};
   }
   ProbeResult probe(const ProbeRequest& r) override {
@@ -138,13 +166,15 @@ class Fp8Format final : public Format {
     if (method == "fp8" || method == "fbgemm_fp8") return {900, "quant_method is '" + method + "'"};
     if (ct::is_compressed_tensors(method))
       return {500, "compressed-tensors, for its float-quantized groups"};
-    return {0, method.empty()
-                   ? "the checkpoint has no quantization config"
-                   : "quant_method is '" + method + "', not fp8, fbgemm_fp8 or compressed-tensors"};
+    if (modelopt::is_modelopt(method)) return {500, "modelopt, for its fp8 layers"};
+    return {0, method.empty() ? "the checkpoint has no quantization config"
+                              : "quant_method is '" + method +
+                                    "', not fp8, fbgemm_fp8, compressed-tensors or modelopt"};
   }
   std::unique_ptr<QuantizationConfig> create_config(const ConfigRequest& r) override {
     const std::string method = r.quantization.get("quant_method").string_or("");
     if (ct::is_compressed_tensors(method)) return std::make_unique<Fp8GroupsConfig>(r.quantization);
+    if (modelopt::is_modelopt(method)) return std::make_unique<Fp8ModelOptConfig>(r.quantization);
     return std::make_unique<Fp8Config>(r.quantization);
   }
   std::string algorithms() const override { return "rtn"; }

@@ -13,18 +13,25 @@ namespace {
 
 using namespace pluq;
 
+// Whose names the tensors have.
+bool is_modelopt(const LayerDesc& layer) { return layer.tensors.has("weight_scale_2"); }
+
 class Nvfp4Method final : public cpu::Float4Linear {
  public:
   Nvfp4Method(const LayerDesc& layer, const Device& device)
-      : Float4Linear(layer, device, cpu::int_tables(), "weight_packed", "weight_scale", kGroup) {
-    for (const char* name : {"weight_global_scale", "input_global_scale"}) {
+      : Float4Linear(layer, device, cpu::int_tables(),
+                     is_modelopt(layer) ? "weight" : "weight_packed", "weight_scale", kGroup),
+        packed_(is_modelopt(layer) ? "weight" : "weight_packed"),
+        global_(is_modelopt(layer) ? "weight_scale_2" : "weight_global_scale"),
+        multiplies_(is_modelopt(layer)) {
+    for (const char* name : {global_, multiplies_ ? "input_scale" : "input_global_scale"}) {
       const Tensor* t = layer.tensors.find(name);
       if (t == nullptr) continue;
       if (t->elements() != 1)
         throw unsupported("layer " + layer.name + ": " + name + " holds " + t->text() +
                           "; one value is built");
       WeightSpec s = shard::spec(name, t->dtype_id(), t->shape(), {});
-      s.sample = Sample::real(1000, 4000);
+      s.sample = multiplies_ ? Sample::real(2.5e-4, 1e-3) : Sample::real(1000, 4000);
       single_.push_back(s);
     }
   }
@@ -56,7 +63,7 @@ class Nvfp4Method final : public cpu::Float4Linear {
 
   void dequantize(const Tensors& tensors, int64_t n_begin, int64_t n_end, float* out,
                   int64_t ld) const override {
-    const uint8_t* packed = tensors.at("weight_packed").data();
+    const uint8_t* packed = tensors.at(packed_).data();
     const int64_t k = layer().k();
     for (int64_t n = n_begin; n < n_end; ++n) {
       for (int64_t g = 0; g < num_groups_; ++g) {
@@ -71,10 +78,10 @@ class Nvfp4Method final : public cpu::Float4Linear {
 
  protected:
   void settle(const Tensors& tensors) override {
-    const float global = tensors.at("weight_global_scale").real(0);
+    const float global = tensors.at(global_).real(0);
     if (!(global > 0) || !std::isfinite(global)) {
-      throw invalid(format("layer %s: weight_global_scale is %g, expected a number above 0",
-                           layer().name.c_str(), static_cast<double>(global)));
+      throw invalid(format("layer %s: %s is %g, expected a number above 0", layer().name.c_str(),
+                           global_, static_cast<double>(global)));
     }
     const Tensor& s = tensors.at("weight_scale");
     for (int64_t i = 0; i < s.elements(); ++i) {
@@ -92,9 +99,13 @@ class Nvfp4Method final : public cpu::Float4Linear {
 
  private:
   float group_scale(const Tensors& tensors, int64_t n, int64_t g) const {
-    return float8::from_e4m3(scale_byte(tensors, n, g)) / tensors.at("weight_global_scale").real(0);
+    const float scale = float8::from_e4m3(scale_byte(tensors, n, g));
+    const float global = tensors.at(global_).real(0);
+    return multiplies_ ? scale * global : scale / global;
   }
 
+  const char *packed_, *global_;
+  bool multiplies_;  // the global scale; else it divides
   std::vector<WeightSpec> single_;
 };
 
@@ -116,10 +127,12 @@ class Nvfp4OnDevice final : public cuda::Float4Blocks {
 }  // namespace
 
 bool has_tensors(const LayerDesc& layer) {
-  const Tensor* w = layer.tensors.find("weight_packed");
+  const bool modelopt = is_modelopt(layer);
+  const Tensor* w = layer.tensors.find(modelopt ? "weight" : "weight_packed");
   const Tensor* s = layer.tensors.find("weight_scale");
   return w != nullptr && s != nullptr && w->dtype_id() == PLUQ_DTYPE_U8 &&
-         s->dtype_id() == PLUQ_DTYPE_F8_E4M3 && layer.tensors.has("weight_global_scale");
+         s->dtype_id() == PLUQ_DTYPE_F8_E4M3 &&
+         (modelopt || layer.tensors.has("weight_global_scale"));
 }
 
 std::unique_ptr<LinearMethod> make_method(const LayerDesc& layer, const Device& device) {

@@ -82,6 +82,8 @@ MODELS = {
                          [dict(norm_topk_prob=True), dict(use_sliding_window=False)]),
     'olmoe': ('Olmoe', dict(intermediate_size=32, num_experts=5, num_experts_per_tok=3) | rope(), 'bfloat16',
               [dict(norm_topk_prob=True), dict(num_experts_per_tok=2)]),
+    'olmoe-clip': ('Olmoe', dict(intermediate_size=32, num_experts=5, num_experts_per_tok=3, clip_qkv=0.9) | rope(), 'bfloat16',
+                   [dict(clip_qkv=None)]),
 }
 
 

@@ -337,6 +337,10 @@ TEST(Families, Olmoe) {
   EXPECT_EQ(c.num_experts, 64);
   EXPECT_FALSE(c.renormalize_experts);
   EXPECT_EQ(c.family->qk_norm, QkNorm::kWhole);
+  EXPECT_EQ(c.clip_qkv, 0);
+  const ModelConfig clipped =
+      parse(kOlmoe, R"({"num_experts": 64, "num_experts_per_tok": 8, "clip_qkv": 8})");
+  EXPECT_EQ(clipped.clip_qkv, 8);
 }
 
 TEST(Families, DynamicRopeFollowsTheContext) {
@@ -397,8 +401,10 @@ TEST(Families, RefusedValuesNameTheKey) {
          {"decoder_sparse_step", "0"});
   refuse(kQwen3Moe, R"({"num_experts": 4, "num_experts_per_tok": 2, "mlp_only_layers": {}})",
          {"mlp_only_layers"});
-  refuse(kOlmoe, R"({"num_experts": 4, "num_experts_per_tok": 2, "clip_qkv": 8.0})",
-         {"clip_qkv", "8"});
+  refuse(kOlmoe, R"({"num_experts": 4, "num_experts_per_tok": 2, "clip_qkv": 0})",
+         {"clip_qkv", "0"});
+  refuse(kMixtral, R"({"num_local_experts": 4, "num_experts_per_tok": 2, "clip_qkv": 8.0})",
+         {"clip_qkv", "8", "clips no activations"});
   refuse("Foo", "{}",
          {"'Foo' is not supported", "Gemma3ForConditionalGeneration", "OlmoeForCausalLM"});
 }

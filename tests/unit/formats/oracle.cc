@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
+#include <fstream>
 
 namespace pluq::test {
 namespace {
@@ -160,6 +162,19 @@ void expect_weights(const std::vector<float>& got, const std::vector<float>& w, 
   }
 }
 
+// A line for tests/support/format_table.py, in the file that PLUQ_FORMAT_TABLE names: format, scheme,
+// test, instruction set, arithmetic asked for, kernel, error, the method's bound.
+void record(const Case& c, const FakeMethod& method, const std::string& isa, bool exact,
+            double error, double bound) {
+  const char* path = std::getenv("PLUQ_FORMAT_TABLE");
+  if (path == nullptr) return;
+  const ::testing::TestInfo* test = ::testing::UnitTest::GetInstance()->current_test_info();
+  std::ofstream(path, std::ios::app)
+      << c.format << '\t' << method.scheme() << '\t' << test->test_suite_name() << '.'
+      << test->name() << '\t' << isa << '\t' << (exact ? "exact" : "fast") << '\t'
+      << method.kernel() << '\t' << error << '\t' << bound << '\n';
+}
+
 void check_whole(const Case& c, const FakeConfig& config, const std::string& isa, bool exact,
                  bool float_activations) {
   LayerAsk ask = c.ask;
@@ -181,12 +196,14 @@ void check_whole(const Case& c, const FakeConfig& config, const std::string& isa
   EXPECT_GT(info.bits_per_weight, 1);
   Random random(3);
   const std::vector<float> bias = random.reals(c.ask.n, -1, 1);
+  double worst = 0;
   for (const int64_t m : {int64_t{1}, int64_t{17}}) {
     const std::vector<float> x = inputs(m, c.ask.k);
     const std::vector<double> want =
         product(rounded(c, info, x, m, c.ask.k), c.w, m, c.ask.n, c.ask.k, nullptr);
     const std::vector<float> y = method.apply(x, m);
-    EXPECT_LE(row_error(y, want, m, c.ask.n), info.error_bound)
+    worst = std::max(worst, row_error(y, want, m, c.ask.n));
+    EXPECT_LE(worst, info.error_bound)
         << "m " << m << ", " << method.kernel() << ", " << method.scheme();
     EXPECT_EQ(y, method.apply(x, m, nullptr, 2)) << "two threads give other bits";
     std::vector<double> biased = want;
@@ -195,6 +212,7 @@ void check_whole(const Case& c, const FakeConfig& config, const std::string& isa
     EXPECT_LE(row_error(method.apply(x, m, bias.data()), biased, m, c.ask.n),
               info.error_bound + 1e-6);
   }
+  if (!float_activations) record(c, method, isa, exact, worst, info.error_bound);
 }
 
 // Rows split: the parts side by side are the whole. Columns split: they add up to it.
