@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Real checkpoints made by other tools, judged by the tool that comes with them, in both arithmetic modes and on every
-# instruction set of this machine. Usage: fixtures.sh PLUQ [cuda-emulated [all]]; fixtures in $PLUQ_FIXTURES. Exit 77: there are none.
-# With cuda-emulated: one checkpoint per format on the emulated GPU of each family; with all: every checkpoint (an hour).
+# instruction set of this machine. Usage: fixtures.sh PLUQ [sm80|sm89|sm90 [all]]; fixtures in $PLUQ_FIXTURES. Exit 77: there are none.
+# With a GPU family: one checkpoint per format on the emulated device; with all: every checkpoint.
 set -euo pipefail
 pluq=$1
 mode=${2:-cpu}
@@ -14,7 +14,7 @@ names="base gptq-w4-g128 gptq-w4-g32-actorder awq-gemm-g128 hf-fp8-block hf-fp8-
   gptq-w2-g32-asym gptq-w3-g32 gptq-w8-channel gptq-w4-asym-g64 gptq-v2-w4-asym-g128 gptq-planar-w5-g64 gptq-dynamic ct-w3a16-g128
   ct-w4a16-asym-actorder-g32 ct-fp8-block gptqmodel-fp8-block-inverse ct-mixed
   ct-w8a8-static ct-w8a8-azp-dynamic autoawq-gemv-g64 autoawq-gemv-fast-g128 bnb-nf4-double ct-mxfp4a16 ct-nvfp4a16 ct-w4a16-kv-fp8"
-if [ "$mode" = cuda-emulated ] && [ "${3:-}" != all ]; then
+if [ "$mode" != cpu ] && [ "${3:-}" != all ]; then
   names="base gptq-w4-g128 awq-gemm-g128 hf-fp8-static ct-w8a8-dynamic bnb-nf4-double ct-mxfp4a16 ct-nvfp4a16"
 fi
 for name in $names; do
@@ -25,12 +25,9 @@ for name in $names; do
   tokenizer=$work/fixtures/$name/tokenizer.json
   [ "$(stat -c %s "$tokenizer")" -gt 200 ] || cp "$fixtures/base/tokenizer.json" "$tokenizer"
 done
-if [ "$mode" = cuda-emulated ]; then
-  for sm in sm80 sm89 sm90; do
-    echo "== $sm"
-    /usr/bin/python3 "$fixtures/../tools/check_fixtures.py" --pluq "$pluq" --compute fast --bounds bf16 \
-      --extra=--device --extra=cuda-emulated:$sm "$work/fixtures"
-  done
+if [ "$mode" != cpu ]; then
+  /usr/bin/python3 "$fixtures/../tools/check_fixtures.py" --pluq "$pluq" --compute fast --bounds bf16 \
+    --extra=--device "--extra=cuda-emulated:$mode" "$work/fixtures"
   exit 0
 fi
 for isa in portable avx2 avx512; do
