@@ -13,9 +13,9 @@ mkdir "$work/fixtures"
 names="base gptq-w4-g128 gptq-w4-g32-actorder awq-gemm-g128 hf-fp8-block hf-fp8-static ct-fp8-dynamic ct-w8a8-dynamic ct-w4a16-g128
   gptq-w2-g32-asym gptq-w3-g32 gptq-w8-channel gptq-w4-asym-g64 gptq-v2-w4-asym-g128 gptq-planar-w5-g64 gptq-dynamic ct-w3a16-g128
   ct-w4a16-asym-actorder-g32 ct-fp8-block gptqmodel-fp8-block-inverse ct-mixed
-  ct-w8a8-static ct-w8a8-azp-dynamic autoawq-gemv-g64 autoawq-gemv-fast-g128 bnb-nf4-double ct-mxfp4a16 ct-nvfp4a16 ct-w4a16-kv-fp8"
+  ct-w8a8-static ct-w8a8-azp-dynamic autoawq-gemv-g64 autoawq-gemv-fast-g128 bnb-nf4-double ct-mxfp4a16 ct-nvfp4a16 ct-w4a16-kv-fp8 gguf"
 if [ "$mode" != cpu ] && [ "${3:-}" != all ]; then
-  names="base gptq-w4-g128 awq-gemm-g128 hf-fp8-static ct-w8a8-dynamic bnb-nf4-double ct-mxfp4a16 ct-nvfp4a16"
+  names="base gptq-w4-g128 awq-gemm-g128 hf-fp8-static ct-w8a8-dynamic bnb-nf4-double ct-mxfp4a16 ct-nvfp4a16 gguf"
 fi
 for name in $names; do
   [ -d "$fixtures/$name" ] || continue
@@ -23,7 +23,7 @@ for name in $names; do
   chmod -R u+w "$work/fixtures/$name"
   # Where links could not be kept, a short file names the tokenizer to use.
   tokenizer=$work/fixtures/$name/tokenizer.json
-  [ "$(stat -c %s "$tokenizer")" -gt 200 ] || cp "$fixtures/base/tokenizer.json" "$tokenizer"
+  [ ! -e "$tokenizer" ] || [ "$(stat -c %s "$tokenizer")" -gt 200 ] || cp "$fixtures/base/tokenizer.json" "$tokenizer"
 done
 if [ "$mode" != cpu ]; then
   /usr/bin/python3 "$fixtures/../tools/check_fixtures.py" --pluq "$pluq" --compute fast --bounds bf16 \
