@@ -233,13 +233,15 @@ static pluq_status *get_quant_method(void *self, const pluq_layer_desc *layer,
                                      const pluq_device *device, pluq_method_choice *choice) {
   pluq_method_choice out;
   (void)self;
-  (void)device;
   memset(&out, 0, sizeof out);
   out.reason = choice->reason;
   if (find(layer->tensors, layer->tensor_stride, layer->tensor_count, "codes") == NULL ||
       find(layer->tensors, layer->tensor_stride, layer->tensor_count, "step") == NULL) {
     out.verdict = PLUQ_VERDICT_NOT_MINE;
     say(&out.reason, "no codes and step");
+  } else if (device->kind != PLUQ_DEVICE_CPU) {
+    out.verdict = PLUQ_VERDICT_UNSUPPORTED; /* the host then dequantizes the layer itself */
+    say(&out.reason, "runs on the CPU only");
   } else {
     method *m = calloc(1, sizeof *m);
     if (m == NULL) return fail(PLUQ_STATUS_OUT_OF_MEMORY, "out of memory");
