@@ -76,6 +76,13 @@ class Nvfp4Method final : public cpu::Float4Linear {
     }
   }
 
+  const char* packed_name() const { return packed_; }
+  // What the scales of groups are divided by.
+  float divisor(const Tensors& tensors) const {
+    const float global = tensors.at(global_).real(0);
+    return multiplies_ ? 1.0F / global : global;
+  }
+
  protected:
   void settle(const Tensors& tensors) override {
     const float global = tensors.at(global_).real(0);
@@ -113,10 +120,11 @@ class Nvfp4Method final : public cpu::Float4Linear {
 class Nvfp4OnDevice final : public cuda::Float4Blocks {
  public:
   explicit Nvfp4OnDevice(Nvfp4Method* method)
-      : Float4Blocks(method->layer(), "weight_packed", "weight_scale", kGroup), method_(method) {}
+      : Float4Blocks(method->layer(), method->packed_name(), "weight_scale", kGroup),
+        method_(method) {}
   ProcessPlan plan(const Tensors& tensors) override {
     method_->check_tensors(tensors);
-    w_.divisor = tensors.at("weight_global_scale").real(0);
+    w_.divisor = method_->divisor(tensors);
     return {};
   }
 
