@@ -2,14 +2,14 @@
 """Registers, stack (where spills go), shared memory, occupancy and instruction mix of all CUDA
 kernels of a build.
 
-    resources.py LIMITS BUILD_DIR [--table FILE]
+    resources.py LIMITS BUILD_DIR [--table FILE] [--mix]
 
 Reads every *.cu.o and *.so under BUILD_DIR that carries CUDA code with cuobjdump, checks each
 kernel against the first line of LIMITS whose pattern matches its name, and fails when a kernel has
 no line, exceeds it, or uses a stack. Ends with 77 (a skip, said aloud) where there is no cuobjdump
 or no CUDA code. cuobjdump is $CUOBJDUMP, the one on PATH, the toolkit's, or that of PyPI's
-nvidia-cuda-cuobjdump; the instruction mix needs nvdisasm beside it (nvidia-cuda-nvdisasm), and is
-left out, with a sentence, without it. With it, loads and stores of local memory count as spills.
+nvidia-cuda-cuobjdump. --mix adds the instruction mix, which takes long and needs nvdisasm beside it
+(nvidia-cuda-nvdisasm); with it, loads and stores of local memory count as spills.
 """
 import glob
 import os
@@ -135,7 +135,9 @@ def short_name(name):
 
 def main():
     arguments = sys.argv[1:]
-    table = None
+    table, with_mix = None, "--mix" in arguments
+    if with_mix:
+        arguments.remove("--mix")
     if "--table" in arguments:
         at = arguments.index("--table")
         table = arguments[at + 1]
@@ -149,13 +151,11 @@ def main():
         sys.exit(77)
     files = cuda_files(arguments[1])
     rows = sorted({row for path in files for row in usage(cuobjdump, path)})
-    mix = {}
-    for path in files:
+    mix = {} if with_mix else None
+    for path in files if with_mix else []:
         found = instruction_mix(cuobjdump, path)
         if found is None:
-            print("instruction mix: not run, no nvdisasm (pip install nvidia-cuda-nvdisasm)")
-            mix = None
-            break
+            sys.exit("--mix: no nvdisasm on PATH or beside cuobjdump (pip install nvidia-cuda-nvdisasm)")
         mix.update(found)
     if not rows:
         print(f"not run: no CUDA code under {arguments[1]} (PLUQ_CUDA=OFF, or no nvcc)")

@@ -67,6 +67,10 @@ Launch::Launch(Emulator& device, const pluq_emu_launch& launch) : state_{}, laun
   stacks().reserve(n);
 }
 
+Launch::~Launch() {
+  for (Fiber& f : fibers_) forget_context(f.context);
+}
+
 Launch& Launch::of(pluq_emu_block* block) { return *static_cast<State*>(block)->owner; }
 
 std::string Launch::run() {

@@ -33,6 +33,9 @@ class Launch {
  public:
   // The shape of `launch` has been checked.
   Launch(Emulator& device, const pluq_emu_launch& launch);
+  ~Launch();
+  Launch(const Launch&) = delete;
+  Launch& operator=(const Launch&) = delete;
   // Runs all blocks; the message of the first mistake, or nothing.
   std::string run();
 

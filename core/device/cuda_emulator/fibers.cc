@@ -52,6 +52,10 @@ void make_context(Context& context, const StackPool& stacks, size_t i, void (*en
   context.stack_bottom = bottom;
   context.stack_bytes = static_cast<size_t>(top - bottom);
   context.fake_stack = nullptr;
+#ifdef PLUQ_EMU_TSAN
+  forget_context(context);
+  context.tsan_fiber = __tsan_create_fiber(0);
+#endif
   context.handle = boost::context::detail::make_fcontext(top, context.stack_bytes, entry);
 }
 
@@ -62,6 +66,7 @@ void leave_context(Context& from, Context& to) {
 #ifdef PLUQ_EMU_ASAN
   __sanitizer_start_switch_fiber(nullptr, to.stack_bottom, to.stack_bytes);
 #endif
+  tell_switch(from, to);
   boost::context::detail::jump_fcontext(to.handle, &to);
   std::abort();  // nobody comes back
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Stacks and switches of fibers (Boost.Context's fcontext), told to AddressSanitizer.
+// Stacks and switches of fibers (Boost.Context's fcontext), told to the sanitizers.
 #pragma once
 
 #include <boost/context/detail/fcontext.hpp>
@@ -17,6 +17,16 @@
 #endif
 #ifdef PLUQ_EMU_ASAN
 #include <sanitizer/common_interface_defs.h>
+#endif
+#if defined(__SANITIZE_THREAD__)
+#define PLUQ_EMU_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define PLUQ_EMU_TSAN 1
+#endif
+#endif
+#ifdef PLUQ_EMU_TSAN
+#include <sanitizer/tsan_interface.h>
 #endif
 
 namespace pluq::cuda_emulator {
@@ -53,7 +63,24 @@ struct Context {
   size_t stack_bytes = 0;
   void* fake_stack = nullptr;    // AddressSanitizer's
   Context* came_from = nullptr;  // who switched here last
+  void* tsan_fiber = nullptr;    // ThreadSanitizer's; owned by a fiber's context
 };
+
+// Tells ThreadSanitizer that `to` goes on instead of `from`.
+__attribute__((always_inline)) inline void tell_switch([[maybe_unused]] Context& from,
+                                                       [[maybe_unused]] Context& to) {
+#ifdef PLUQ_EMU_TSAN
+  if (from.tsan_fiber == nullptr) from.tsan_fiber = __tsan_get_current_fiber();
+  __tsan_switch_to_fiber(to.tsan_fiber, 0);
+#endif
+}
+// A fiber will not run again.
+inline void forget_context([[maybe_unused]] Context& context) {
+#ifdef PLUQ_EMU_TSAN
+  if (context.tsan_fiber != nullptr) __tsan_destroy_fiber(context.tsan_fiber);
+  context.tsan_fiber = nullptr;
+#endif
+}
 
 // Makes `context` start in `entry` on this stack.
 void make_context(Context& context, const StackPool& stacks, size_t i, void (*entry)(transfer_t));
@@ -80,6 +107,7 @@ inline void switch_context(Context& from, Context& to) {
 #ifdef PLUQ_EMU_ASAN
   __sanitizer_start_switch_fiber(&from.fake_stack, to.stack_bottom, to.stack_bytes);
 #endif
+  tell_switch(from, to);
   arrived(boost::context::detail::jump_fcontext(to.handle, &to));
 }
 // First thing that a fiber's entry does.

@@ -162,12 +162,16 @@ PLUQ_KERNEL(32, 1) void exchange_kernel(gmem<int32_t> out) {
                             (all_sync(lane < 32) ? 4 : 0));
   if (lane >= 16) out.store(192 + lane, shfl_xor(lane, 1, 0xffff0000U));
   out.store(224 + lane, warp_max(lane * 37 % 32));
+  const float v = 1.0F / static_cast<float>(lane + 1);
+  float sum = v;
+  for (int lanes = 16; lanes > 0; lanes /= 2) sum += shfl_xor(sum, lanes);
+  out.store(256 + lane, float_bits(warp_sum(v)) == float_bits(sum) ? 1 : 0);
 }
 
 // 9.7.9.6, shfl.sync: up and down keep the own value at the end of the warp.
 TEST(CudaLayouts, Exchanges) {
   EmulatedDevice device;
-  int32_t* out = device.array<int32_t>(256);
+  int32_t* out = device.array<int32_t>(288);
   const auto error = launch(&exchange_kernel, LaunchShape{{1, 1, 1}, 32, 0, "exchange"},
                             Stream(device.exec()), gmem<int32_t>(out));
   ASSERT_FALSE(error) << error.text;
@@ -180,6 +184,7 @@ TEST(CudaLayouts, Exchanges) {
     EXPECT_EQ(out[160 + lane], 5);
     EXPECT_EQ(out[192 + lane], lane >= 16 ? lane ^ 1 : 0);
     EXPECT_EQ(out[224 + lane], 31);
+    EXPECT_EQ(out[256 + lane], 1);  // bit for bit what the shuffles give
   }
 }
 

@@ -151,7 +151,7 @@ TEST(CudaPlantedBugs, ShuffleFromAbsentLane) {
 TEST(CudaPlantedBugs, Divergence) { expect(run<Bug::kDivergence>(), {"lane 3", "barrier"}); }
 TEST(CudaPlantedBugs, EarlyReturn) {
   expect(run<Bug::kEarlyReturn>(),
-         {"deadlock", "warp 1 lanes 0x00000100 have returned", "wait in shfl_xor"});
+         {"deadlock", "warp 1 lanes 0x00000100 have returned", "wait in warp_sum"});
 }
 TEST(CudaPlantedBugs, MissingSyncWarp) {
   expect(run<Bug::kMissingSyncWarp>(), {"without a barrier"});
