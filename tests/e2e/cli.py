@@ -274,7 +274,7 @@ wrong = [
     (3, ['run', tiny, '-p', 'x ' * 400], ['tokens', 'context']),
     (2, ['run', tiny], ['-p TEXT']),
     (2, ['run', tiny, '-p', 'x', '--compute', 'quick'], ['compute']),
-    (2, ['run', tiny, '-p', 'x', '--device', 'cuda'], ['not built']),
+    (2, ['run', tiny, '-p', 'x', '--device', 'cuda:99'], ['--device cuda']),
     (2, ['run', tiny, '-p', 'x', '--device', 'tpu'], ['accepted are cpu']),
     (2, ['run', tiny, '-p', 'x', '--kv-cache', 'fp8'], ["'fp8' is not a KV cache type", 'fp8_e4m3, fp8_e5m2, int8']),
     (2, ['run', tiny, '-p', 'x', '--kv-cache', 'f16:head'], ['a KV cache of f16 has no scales']),
