@@ -380,9 +380,9 @@ OpError launch_byte_gemm(const pluq_exec *exec, const ByteGemm &g) {
   OpError e;
   if (g.m <= 16) {
     e = launch_byte_tile<kind, 16>(stream, g, s);
-  } else if (ByteTraits<kind>::kWide || g.m <= 64) {
+  } else if (kind != ByteKind::kS8 || g.m <= 64) {
     e = launch_byte_tile<kind, 64>(stream, g, s);
-  } else if constexpr (!ByteTraits<kind>::kWide) {
+  } else if constexpr (kind == ByteKind::kS8) {  // the others' sums and scales would spill
     e = launch_byte_tile<kind, 128>(stream, g, s);
   }
   if (e || s.splits == 1) return e;
