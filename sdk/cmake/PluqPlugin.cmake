@@ -1,5 +1,5 @@
 # pluq_add_plugin(NAME SOURCES a.cc kernels_portable.cc kernels_avx2.cc kernels_avx512.cc [CUDA_SOURCES x.cu]
-#                 [KERNELS int float] [CUDA_KERNELS quantized] [LIBS target...])
+#                 [KERNELS int float] [CUDA_KERNELS quantized/int] [LIBS target...])
 #
 # A format plugin: NAME.so, exporting nothing but the entry symbol and needing nothing but the C library. Flags follow
 # the file's name:
@@ -9,7 +9,7 @@
 # Kernel files are compiled with -O3 and without contraction of a*b+c, so that bits do not depend on the compiler's mood.
 # KERNELS links the SDK's own kernel families for every instruction set (pluq/cpu/tables.hpp gives their tables); each
 # family is compiled once per build.
-# CUDA_KERNELS links families of CUDA kernels (kernels/cuda_*/sources.cmake): always their twins for the emulated device,
+# CUDA_KERNELS links families of CUDA kernels or parts of them (kernels/cuda_*/sources.cmake): always their twins for the emulated device,
 # and the device's own where nvcc is there (PluqCudaKernels.cmake).
 # CUDA_SOURCES are compiled when PLUQ_CUDA allows it and nvcc is there; PLUQ_HAS_CUDA is 1 or 0 in all sources.
 include_guard(GLOBAL)
@@ -95,8 +95,8 @@ function(pluq_add_plugin name)
     target_sources(${name} PRIVATE ${ARG_CUDA_SOURCES})
     set_target_properties(${name} PROPERTIES CUDA_RUNTIME_LIBRARY Static CUDA_ARCHITECTURES "${PLUQ_CUDA_SM}")
   endif()
-  foreach(family IN LISTS ARG_CUDA_KERNELS)
-    pluq_cuda_kernels(${name} ${family})
-  endforeach()
+  if(ARG_CUDA_KERNELS)
+    pluq_cuda_kernels(${name} ${ARG_CUDA_KERNELS})
+  endif()
   target_compile_definitions(${name} PRIVATE PLUQ_HAS_CUDA=${has_cuda})
 endfunction()

@@ -1,17 +1,18 @@
-# Translation units of the family `quantized`: pluq/cuda/quantized/ops.h.
-set(sources
-  cuda_quantized/ops.cu.inl
-  "cuda_quantized/byte_gemm.cu.inl|0"
-  "cuda_quantized/byte_gemm.cu.inl|1"
-  "cuda_quantized/byte_gemm.cu.inl|2"
-  "cuda_quantized/byte_gemm.cu.inl|3"
-  "cuda_quantized/byte_gemm.cu.inl|4"
-  "cuda_quantized/byte_gemm.cu.inl|5"
-  "cuda_quantized/block_linear.cu.inl|IntDecoder"
-  "cuda_quantized/block_linear.cu.inl|ByteDecoder"
-  "cuda_quantized/block_linear.cu.inl|Nf4Decoder"
-  "cuda_quantized/block_linear.cu.inl|Float4Decoder<true>"
-  "cuda_quantized/block_linear.cu.inl|Float4Decoder<false>")
+# Translation units of the family `quantized` (pluq/cuda/quantized/ops.h) by part; a plugin names the parts it needs,
+# `ops` always comes along.
+set(parts ops s8 fp8 int byte nf4 mxfp4 nvfp4 gguf)
+set(sources_ops cuda_quantized/ops.cu.inl)
+set(sources_s8 "cuda_quantized/byte_gemm.cu.inl|0")
+set(sources_fp8 "")
+foreach(kind RANGE 1 5)
+  list(APPEND sources_fp8 "cuda_quantized/byte_gemm.cu.inl|${kind}")
+endforeach()
+set(sources_int "cuda_quantized/block_linear.cu.inl|IntDecoder")
+set(sources_byte "cuda_quantized/block_linear.cu.inl|ByteDecoder")
+set(sources_nf4 "cuda_quantized/block_linear.cu.inl|Nf4Decoder")
+set(sources_mxfp4 "cuda_quantized/block_linear.cu.inl|Float4Decoder<true>")
+set(sources_nvfp4 "cuda_quantized/block_linear.cu.inl|Float4Decoder<false>")
+set(sources_gguf "")
 foreach(type IN ITEMS Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K Q3_K Q4_K Q5_K Q6_K)
-  list(APPEND sources "cuda_quantized/block_linear.cu.inl|GgufDecoder<gguf::k${type}>")
+  list(APPEND sources_gguf "cuda_quantized/block_linear.cu.inl|GgufDecoder<gguf::k${type}>")
 endforeach()

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+// Where the kernels with instances put their launchers, so that a plugin links only those it needs.
+// One registry per shared object and side, filled before anything of it is called.
+#pragma once
+
+#include "pluq/cuda/platform.hpp"
+#include "pluq/cuda/quantized/ops.h"
+
+namespace pluq {
+namespace cuda {
+inline namespace PLUQ_CUDA_SIDE {
+
+constexpr int kByteKinds = 6;
+constexpr int kBlockFormats = 6;
+constexpr int kGgufTypes = 32;
+
+struct Registry {
+  OpError (*byte_gemm[kByteKinds])(const pluq_exec *, const ByteGemm &);           // by ByteKind
+  OpError (*block_linear[kBlockFormats])(const pluq_exec *, const BlockLinear &);  // by BlockFormat
+  OpError (*gguf[kGgufTypes])(const pluq_exec *, const BlockLinear &);  // by ggml's number
+};
+inline Registry registry;  // zero until the instances' initialisers have run
+
+}  // namespace PLUQ_CUDA_SIDE
+}  // namespace cuda
+}  // namespace pluq
