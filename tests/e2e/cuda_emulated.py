@@ -5,6 +5,7 @@ every type of KV cache, mixtures of experts, chunks of a prompt against single t
 quantize, and what is refused.
     cuda_emulated.py PLUQ SOURCE_DIR [NAME...]"""
 import json
+import shutil
 import sys
 
 import numpy as np
@@ -47,8 +48,11 @@ again = logits(model)
 check('the same bits every time', np.array_equal(again, logits(model)))
 check('the same on each family of GPUs', all(distance(logits(model, device=f'cuda-emulated:sm{sm}'), want) < 2e-2 for sm in (80, 89, 90)))
 
+whole = f'{work}/whole'
+shutil.copytree(model, whole)
+shutil.copy(f'{data}/tokenizer.json', whole)
 prompt = ['-p', 'Twelve zebras cross a wide river', '--temperature', '0', '-n', '6', '--json', '--quiet']
-r = [run('run', model, *prompt, '--device', d) for d in ('cpu', 'cuda-emulated')]
+r = [run('run', whole, *prompt, '--device', d) for d in ('cpu', 'cuda-emulated')]
 check('run', all(x.returncode == 0 for x in r), r[1].stderr)
 check('run: tokens', r[1].returncode == 0 and len(json.loads(r[1].stdout)['output_ids']) > 0)
 
@@ -59,7 +63,8 @@ for kind in ('gptq', 'awq', 'fp8', 'w8a8', 'nf4', 'mxfp4', 'nvfp4'):
         check(f'quantize {kind}', False, r.stderr)
         continue
     found = distance(logits(out), logits(out, '--compute', 'exact', device='cpu'))
-    check(f'{kind}: near the CPU', found < 4e-2, found)
+    # Where activations are rounded to 8 bits, those of 16 bits flip some roundings.
+    check(f'{kind}: near the CPU', found < (1e-1 if kind in ('fp8', 'w8a8') else 4e-2), found)
     layers = json.loads(run('inspect', out, '--json', '--device', 'cuda-emulated').stdout)['layers']
     check(f'{kind}: its own kernels', any(l['format'] == kind and 'by the host' not in l['kernel'] for l in layers), layers[1])
 

@@ -268,7 +268,7 @@ TEST(BlockLinear, RefusesWhatIsNotBuilt) {
   BlockLinear l;
   l.w.format = BlockFormat::kGguf, l.w.type = 99, l.w.n = 1, l.m = 1;
   EXPECT_EQ(ops().block_linear(device.exec(), l).text,
-            "block_linear: GGUF's block type 99 is not built");
+            "block_linear, block type of GGUF: kind 99 is not linked into this plugin");
   l.w.format = BlockFormat::kInt, l.x_type = Real::kF32;
   EXPECT_EQ(ops().block_linear(device.exec(), l).status, PLUQ_STATUS_UNSUPPORTED);
 }
