@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "cli/common.h"
 #include "cli/model_flags.h"
+#include "device/cuda/cuda_library.h"
 #include "device/device.h"
 #include "device/isa.h"
 
@@ -62,7 +63,7 @@ void doctor(const CommonFlags& common) {
                                    {"threads", usable_cpus()},
                                    {"memory_available", memory},
                                    {"open_files", static_cast<uint64_t>(files.rlim_cur)},
-                                   {"cuda", "not built"},
+                                   {"cuda", describe_cuda()},
                                    {"formats", std::move(p)},
                                    {"advice", std::move(a)}});
     return;
@@ -73,7 +74,7 @@ void doctor(const CommonFlags& common) {
              std::getenv("PLUQ_ISA") == nullptr ? "auto" : std::getenv("PLUQ_ISA"));
   fmt::print("memory available: {:.1f} GiB; open files: {}\n",
              static_cast<double>(memory) / (1 << 30), files.rlim_cur);
-  fmt::print("CUDA: not built\n");
+  fmt::print("CUDA: {}\n", describe_cuda());
   fmt::print("formats: {}\n",
              formats.empty() ? "none" : fmt::format("{}", fmt::join(formats, ", ")));
   if (host) fmt::print("plugins searched in: {}\n", fmt::join(host->searched(), ", "));
