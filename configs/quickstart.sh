@@ -41,10 +41,13 @@ import json, os, subprocess, sys
 pluq, model, prompt = sys.argv[1:]
 row = '{:<18}{:>12}{:>10}{:>11}  {}'
 print(row.format('format', 'bits/weight', 'MiB', 'tokens/s', 'text'))
-for label, options in (('dense', None), ('gptq', ['group_size=64']), ('awq', ['group_size=64']), ('fp8', []), ('w8a8', []), ('nf4', []),
+for label, options in (('gguf', None), ('dense', None), ('gptq', ['group_size=64']), ('awq', ['group_size=64']), ('fp8', []), ('w8a8', []), ('nf4', []),
                        ('mxfp4', []), ('nvfp4', [])):
-    path = model if options is None else f'{model}-{label}'
-    if not os.path.isdir(path):
+    # The GGUF file runs as it is; the directory that was made of it is dense.
+    path = f'{model}.gguf' if label == 'gguf' else model if options is None else f'{model}-{label}'
+    if label == 'gguf' and not os.path.isfile(path):
+        continue
+    if not os.path.exists(path):
         sets = [x for o in options for x in ('--set', o)]
         subprocess.run([pluq, 'quantize', model, '-o', path, '--format', label, '--algorithm', 'rtn', '--quiet', *sets], check=True,
                        stdout=subprocess.DEVNULL)
