@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Formats built outside the repository, against the installed SDK only, by gcc and by clang: the examples, and what
 # `pluq sdk new` writes. Each passes the conformance kit, quantizes a model and runs it; nothing of pluq is rebuilt.
-# Usage: out_of_tree.sh SOURCE_DIR BUILD_DIR MODEL [EXAMPLE...]
+# Usage: out_of_tree.sh SOURCE_DIR BUILD_DIR MODEL [EXAMPLE...]; PLUQ_COMPILERS: which compilers (default both).
 set -euo pipefail
 source=$1 build=$2 model=$3
 shift 3
@@ -59,7 +59,7 @@ try() {
   echo "$name by $compiler: conforms, quantizes, runs$evaluated"
 }
 
-for compiler in g++ clang++-19; do
+for compiler in ${PLUQ_COMPILERS:-g++ clang++-19}; do
   command -v "$compiler" > /dev/null || { echo "no $compiler here: not tried"; continue; }
   for name in "$@"; do try "$name" "$compiler"; done
 done
