@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "device/runtime.h"
 
+#include <algorithm>
 #include <charconv>
+#include <mutex>
 #include <string>
+#include <vector>
 
 #include "base/error.h"
 #include "device/cuda/cuda_library.h"
@@ -35,6 +38,36 @@ DeviceChoice parse_device(std::string_view text) {
   }
   fail_usage("--device {}: unknown; accepted are cpu, cuda[:N], cuda-emulated[:sm80|sm89|sm90]",
              printable(text));
+}
+
+namespace {
+
+struct OpenRuntimes {
+  std::mutex mutex;
+  std::vector<DeviceRuntime*> all;
+};
+OpenRuntimes& open_runtimes() {
+  static OpenRuntimes runtimes;
+  return runtimes;
+}
+
+}  // namespace
+
+RuntimeEntry::RuntimeEntry(DeviceRuntime* runtime) : runtime_(runtime) {
+  const std::lock_guard lock(open_runtimes().mutex);
+  open_runtimes().all.push_back(runtime);
+}
+RuntimeEntry::~RuntimeEntry() {
+  const std::lock_guard lock(open_runtimes().mutex);
+  std::erase(open_runtimes().all, runtime_);
+}
+
+DeviceRuntime* find_runtime(uint32_t kind, void* stream) {
+  const std::lock_guard lock(open_runtimes().mutex);
+  for (DeviceRuntime* runtime : open_runtimes().all) {
+    if (runtime->description().kind == kind && runtime->stream() == stream) return runtime;
+  }
+  return nullptr;
 }
 
 std::shared_ptr<DeviceRuntime> open_device(const DeviceChoice& choice) {

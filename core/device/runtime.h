@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -13,6 +14,13 @@
 #include "pluq/abi.h"
 
 namespace pluq {
+
+// Work that was recorded once and can be queued again as a whole.
+class RecordedWork {
+ public:
+  virtual ~RecordedWork() = default;
+  virtual void run() = 0;
+};
 
 // Not thread-safe; work is queued in order on one stream. Everything throws std::runtime_error (or
 // pluq::Error) with a sentence.
@@ -34,6 +42,10 @@ class DeviceRuntime {
   virtual void download(void* to, const void* from, uint64_t bytes) = 0;
   virtual void zero(void* data, uint64_t bytes) = 0;
   virtual void synchronize() = 0;
+  // Records what `queue` queues, without running it: a CUDA graph. `queue` must depend on nothing
+  // but what it holds by value and what lives as long as the record, and must neither copy to or
+  // from the host nor wait. Throws when something in it cannot be recorded.
+  virtual std::unique_ptr<RecordedWork> record(std::function<void()> queue) = 0;
 
   // Operators for activations of this type, F16 or BF16; live as long as the runtime.
   virtual EngineOps& ops(uint32_t dtype) = 0;
@@ -88,5 +100,20 @@ DeviceChoice parse_device(std::string_view text);
 // The runtime of a choice, or nothing for the CPU. Throws Error(kUsage) that says what was looked
 // for when there is no GPU or the CUDA part of pluq is missing.
 std::shared_ptr<DeviceRuntime> open_device(const DeviceChoice& choice);
+
+// The open runtime with this stream (pluq_exec.device_kind and .stream), or null. Thread-safe.
+DeviceRuntime* find_runtime(uint32_t kind, void* stream);
+
+// Makes a runtime known to find_runtime for as long as it lives.
+class RuntimeEntry {
+ public:
+  explicit RuntimeEntry(DeviceRuntime* runtime);
+  ~RuntimeEntry();
+  RuntimeEntry(const RuntimeEntry&) = delete;
+  RuntimeEntry& operator=(const RuntimeEntry&) = delete;
+
+ private:
+  DeviceRuntime* runtime_;
+};
 
 }  // namespace pluq

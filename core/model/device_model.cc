@@ -23,22 +23,32 @@ DeviceActivation device_activation(Activation activation) {
   return DeviceActivation::kSilu;
 }
 
-DeviceKv device_kv(const KvView& view, const int32_t* table) {
-  DeviceKv kv;
-  kv.dtype = view.dtype;
-  kv.num_blocks = view.num_blocks;
-  kv.kv_heads = view.kv_heads;
-  kv.head_dim = view.head_dim;
-  kv.table = table;
-  kv.k = view.k;
-  kv.v = view.v;
-  kv.token_scales = view.token_scales;
-  kv.k_scale = view.k_scale;
-  kv.v_scale = view.v_scale;
-  return kv;
+constexpr int64_t kLogitRows = 16;   // rows of logits computed at a time
+constexpr size_t kMostRecords = 64;  // the least recently used one goes
+constexpr int64_t kFewestKeys = 256;
+
+// Lengths up to the same power of two share a record.
+int64_t bucket(int64_t keys) {
+  int64_t b = kFewestKeys;
+  while (b < keys) b *= 2;
+  return b;
 }
 
-constexpr int64_t kLogitRows = 16;  // rows of logits computed at a time
+// Parts of one buffer that is copied as a whole; each begins at a multiple of 64 bytes.
+class Packer {
+ public:
+  explicit Packer(std::vector<std::byte>* bytes) : bytes_(*bytes) { bytes_.clear(); }
+  template <class T>
+  size_t add(const T* values, size_t count) {
+    const size_t at = (bytes_.size() + 63) / 64 * 64;
+    bytes_.resize(at + count * sizeof(T));
+    if (count > 0) std::memcpy(bytes_.data() + at, values, count * sizeof(T));
+    return at;
+  }
+
+ private:
+  std::vector<std::byte>& bytes_;
+};
 
 }  // namespace
 
@@ -70,8 +80,6 @@ DeviceModel::DeviceModel(const Model& model, uint64_t workspace)
   }
   constexpr uint64_t kHalf = sizeof(uint16_t), kFloat = sizeof(float), kInt = sizeof(int32_t);
   workspace_ = DeviceBuffer(runtime_, workspace, "the workspace of the linear layers");
-  ids_ = scratch(1, kInt);
-  rows_ = scratch(1, kInt);
   x_ = scratch(c.hidden_size, kFloat);
   h_ = scratch(c.hidden_size, kHalf);
   qkv_ = scratch((c.num_attention_heads + 2 * c.num_key_value_heads) * c.head_dim, kHalf);
@@ -80,10 +88,18 @@ DeviceModel::DeviceModel(const Model& model, uint64_t workspace)
   logit_rows_ = std::min(kLogitRows, model.max_tokens_);
   logits_ = DeviceBuffer(runtime_, static_cast<uint64_t>(logit_rows_ * c.vocab_size) * kFloat,
                          "the logits");
-  // Each chunk of a batch has a table of its own; there are at most as many as tokens.
+  // Ids, chunks of rows, rows of logits, and at most as many chunks as tokens, each with a table.
   const int64_t blocks = ceil_div(model.max_context_, kKvBlock);
-  tables_ = DeviceBuffer(runtime_, static_cast<uint64_t>(blocks + model.max_tokens_) * kInt,
-                         "block tables");
+  constexpr uint64_t kPerToken = 4 * kInt + sizeof(DeviceChunk), kParts = 5 * 64;
+  inputs_ = DeviceBuffer(runtime_,
+                         static_cast<uint64_t>(model.max_tokens_) * kPerToken +
+                             static_cast<uint64_t>(blocks) * kInt + kParts,
+                         "the inputs of the forward pass");
+  partial_ = DeviceBuffer(runtime_,
+                          static_cast<uint64_t>(attention_partial_floats(
+                              runtime_->description().sm_count, c.head_dim)) *
+                              kFloat,
+                          "partial sums of attention");
   if (c.num_experts == 0) return;
   router_ = scratch(c.num_experts, kFloat);
   order_ = scratch(c.experts_per_token, kInt);
@@ -95,68 +111,151 @@ DeviceModel::DeviceModel(const Model& model, uint64_t workspace)
 
 DeviceModel::~DeviceModel() = default;
 
-// The block tables of all chunks, one behind the other.
-void DeviceModel::upload_tables(const Batch& batch) {
-  std::vector<int32_t> all;
-  std::vector<size_t> first;
-  for (const SequenceChunk& chunk : batch.chunks) {
-    first.push_back(all.size());
-    const int64_t blocks = ceil_div(chunk.start + chunk.count, kKvBlock);
-    all.insert(all.end(), chunk.kv.table, chunk.kv.table + blocks);
+DeviceModel::Inputs DeviceModel::upload_inputs(const Batch& batch) {
+  Inputs in;
+  in.rows = static_cast<int64_t>(batch.ids.size());
+  in.wanted = static_cast<int64_t>(batch.logit_rows.size());
+  AttentionBatch& attention = in.attention;
+  attention.rows = in.rows;
+  attention.num_chunks = static_cast<int64_t>(batch.chunks.size());
+  std::vector<int32_t> row_chunk, logit_rows, tables;
+  std::vector<DeviceChunk> chunks;
+  for (const SequenceChunk& from : batch.chunks) {
+    const KvView& kv = from.kv;
+    DeviceChunk to;
+    to.k = kv.k;
+    to.v = kv.v;
+    to.k_scale = kv.k_scale;
+    to.v_scale = kv.v_scale;
+    to.num_blocks = kv.num_blocks;
+    to.first_row = static_cast<int32_t>(from.first_row);
+    to.count = static_cast<int32_t>(from.count);
+    to.start = static_cast<int32_t>(from.start);
+    to.table = static_cast<int32_t>(tables.size());
+    tables.insert(tables.end(), kv.table, kv.table + ceil_div(from.start + from.count, kKvBlock));
+    row_chunk.insert(row_chunk.end(), static_cast<size_t>(from.count),
+                     static_cast<int32_t>(chunks.size()));
+    chunks.push_back(to);
+    if (chunks.size() > 1 &&
+        (kv.dtype != attention.kv_dtype || kv.token_scales != attention.token_scales)) {
+      fail(ErrorKind::kFailed, "sequences of one batch have KV caches of different types");
+    }
+    attention.kv_dtype = kv.dtype;
+    attention.token_scales = kv.token_scales;
+    attention.longest = std::max(attention.longest, from.count);
+    attention.keys = std::max(attention.keys, from.start + from.count);
   }
-  if (all.size() * sizeof(int32_t) > tables_.bytes()) {
-    tables_ = DeviceBuffer(runtime_, all.size() * sizeof(int32_t), "block tables");
+  if (attention.longest == 1) attention.keys = bucket(attention.keys);
+  for (const int64_t row : batch.logit_rows) logit_rows.push_back(static_cast<int32_t>(row));
+  Packer pack(&packed_);
+  const size_t at_ids = pack.add(batch.ids.data(), batch.ids.size()),
+               at_rows = pack.add(row_chunk.data(), row_chunk.size()),
+               at_logits = pack.add(logit_rows.data(), logit_rows.size()),
+               at_chunks = pack.add(chunks.data(), chunks.size()),
+               at_tables = pack.add(tables.data(), tables.size());
+  if (packed_.size() > inputs_.bytes()) {
+    steps_.clear();  // they know the old place
+    inputs_ = DeviceBuffer(runtime_, packed_.size() * 2, "the inputs of the forward pass");
   }
-  runtime_->upload(tables_.data(), all.data(), all.size() * sizeof(int32_t));
-  chunk_tables_.clear();
-  for (const size_t at : first) chunk_tables_.push_back(tables_.as<int32_t>() + at);
+  runtime_->upload(inputs_.data(), packed_.data(), packed_.size());
+  const auto* base = inputs_.as<const std::byte>();
+  in.ids = reinterpret_cast<const int32_t*>(base + at_ids);
+  in.logit_rows = reinterpret_cast<const int32_t*>(base + at_logits);
+  attention.row_chunk = reinterpret_cast<const int32_t*>(base + at_rows);
+  attention.chunks = reinterpret_cast<const DeviceChunk*>(base + at_chunks);
+  attention.tables = reinterpret_cast<const int32_t*>(base + at_tables);
+  return in;
 }
 
 void DeviceModel::forward(const Batch& batch, float* logits) {
   const ModelConfig& c = model_.config_;
-  const auto rows = static_cast<int64_t>(batch.ids.size());
-  runtime_->upload(ids_.data(), batch.ids.data(), batch.ids.size_bytes());
-  upload_tables(batch);
-  const DeviceExec exec(*runtime_, workspace_.data(), workspace_bytes_, &host_table());
-  model_.embedding_.gather_on_device(exec.get(), ids_.as<int32_t>(), rows, h_.as<uint16_t>());
-  ops_.embed(h_.as<uint16_t>(), x_.as<float>(), c.embedding_multiplier, rows * c.hidden_size);
-  for (size_t i = 0; i < model_.layers_.size(); ++i) {
-    attention_block(batch, i);
-    mlp_block(i, rows);
+  const Inputs in = upload_inputs(batch);
+  const auto fetch = [&](int64_t first, int64_t count) {
+    runtime_->download(logits + first * c.vocab_size, logits_.data(),
+                       static_cast<uint64_t>(count * c.vocab_size) * sizeof(float));
+  };
+  if (in.attention.longest == 1 && in.wanted <= logit_rows_ && c.num_experts == 0) {
+    decode(in);
+    if (in.wanted > 0) fetch(0, in.wanted);
+    return;
   }
-  const auto wanted = static_cast<int64_t>(batch.logit_rows.size());
-  for (int64_t at = 0; at < wanted; at += logit_rows_) {
-    const int64_t n = std::min(logit_rows_, wanted - at);
-    std::vector<int32_t> list;
-    for (int64_t i = at; i < at + n; ++i) {
-      list.push_back(static_cast<int32_t>(batch.logit_rows[static_cast<size_t>(i)]));
-    }
-    runtime_->upload(rows_.data(), list.data(), list.size() * sizeof(int32_t));
-    ops_.rms_norm(x_.as<float>(), final_norm_.as<float>(), rows_.as<int32_t>(), h_.as<uint16_t>(),
-                  n, c.hidden_size, c.rms_norm_eps);
-    model_.lm_head_.apply_on_device(exec.get(), h_.as<uint16_t>(), c.hidden_size, n, logits_.data(),
-                                    c.vocab_size, true);
-    if (c.logit_divisor != 1 || c.logit_softcap > 0) {
-      ops_.finish_logits(logits_.as<float>(), n * c.vocab_size, 1 / c.logit_divisor,
-                         c.logit_softcap);
-    }
-    runtime_->download(logits + at * c.vocab_size, logits_.data(),
-                       static_cast<uint64_t>(n * c.vocab_size) * sizeof(float));
+  run_layers(in);
+  for (int64_t at = 0; at < in.wanted; at += logit_rows_) {
+    const int64_t n = std::min(logit_rows_, in.wanted - at);
+    run_head(in, at, n);
+    fetch(at, n);
   }
 }
 
-void DeviceModel::attention_block(const Batch& batch, size_t index) {
+// The first step of a shape runs as it is, so that whatever is made lazily is there when the second
+// one is recorded.
+void DeviceModel::decode(const Inputs& in) {
+  if (!can_record_) return run(in);
+  const AttentionBatch& a = in.attention;
+  Step& step = steps_[{in.rows, a.num_chunks, in.wanted, a.keys, a.kv_dtype, a.token_scales}];
+  step.last_use = ++step_;
+  if (++step.uses == 1) return run(in);
+  if (step.recorded == nullptr) {
+    try {
+      step.recorded = runtime_->record([this, in] { run(in); });
+    } catch (const std::exception& error) {
+      log_line(LogLevel::kWarning,
+               fmt::format("decode steps run kernel by kernel: {}", error.what()));
+      can_record_ = false;
+      steps_.clear();
+      return run(in);
+    }
+  }
+  step.recorded->run();
+  if (steps_.size() <= kMostRecords) return;
+  steps_.erase(std::min_element(steps_.begin(), steps_.end(), [](const auto& x, const auto& y) {
+    return x.second.last_use < y.second.last_use;
+  }));
+}
+
+void DeviceModel::run(const Inputs& in) {
+  run_layers(in);
+  if (in.wanted > 0) run_head(in, 0, in.wanted);
+}
+
+void DeviceModel::run_layers(const Inputs& in) {
+  const ModelConfig& c = model_.config_;
+  const DeviceExec exec(*runtime_, workspace_.data(), workspace_bytes_, &host_table());
+  model_.embedding_.gather_on_device(exec.get(), in.ids, in.rows, h_.as<uint16_t>());
+  ops_.embed(h_.as<uint16_t>(), x_.as<float>(), c.embedding_multiplier, in.rows * c.hidden_size);
+  ops_.rms_norm(x_.as<float>(), norms_[0].attention_in.as<float>(), nullptr, h_.as<uint16_t>(),
+                in.rows, c.hidden_size, c.rms_norm_eps);
+  for (size_t i = 0; i < model_.layers_.size(); ++i) {
+    attention_block(in, i);
+    mlp_block(i, in.rows);
+  }
+}
+
+// Logits of `count` wanted rows into logits_.
+void DeviceModel::run_head(const Inputs& in, int64_t first, int64_t count) {
+  const ModelConfig& c = model_.config_;
+  const DeviceExec exec(*runtime_, workspace_.data(), workspace_bytes_, &host_table());
+  ops_.rms_norm(x_.as<float>(), final_norm_.as<float>(), in.logit_rows + first, h_.as<uint16_t>(),
+                count, c.hidden_size, c.rms_norm_eps);
+  model_.lm_head_.apply_on_device(exec.get(), h_.as<uint16_t>(), c.hidden_size, count,
+                                  logits_.data(), c.vocab_size, true);
+  if (c.logit_divisor != 1 || c.logit_softcap > 0) {
+    ops_.finish_logits(logits_.as<float>(), count * c.vocab_size, 1 / c.logit_divisor,
+                       c.logit_softcap);
+  }
+}
+
+// h holds the normed input, and afterwards that of the MLP.
+void DeviceModel::attention_block(const Inputs& in, size_t index) {
   const ModelConfig& c = model_.config_;
   const Model::Layer& layer = model_.layers_[index];
   const Norms& norms = norms_[index];
-  const auto rows = static_cast<int64_t>(batch.ids.size());
   const int64_t hidden = c.hidden_size, q_size = c.num_attention_heads * c.head_dim,
-                kv_size = c.num_key_value_heads * c.head_dim, width = q_size + 2 * kv_size;
+                kv_size = c.num_key_value_heads * c.head_dim, width = q_size + 2 * kv_size,
+                rows = in.rows;
   const DeviceExec exec(*runtime_, workspace_.data(), workspace_bytes_, &host_table());
   auto* h = h_.as<uint16_t>();
   auto* qkv = qkv_.as<uint16_t>();
-  ops_.rms_norm(x_.as<float>(), norms.attention_in.as<float>(), nullptr, h, rows, hidden,
-                c.rms_norm_eps);
   layer.q.apply_on_device(exec.get(), h, hidden, rows, qkv, width, false);
   if (!layer.fused_qkv) {
     layer.k.apply_on_device(exec.get(), h, hidden, rows, qkv + q_size, width, false);
@@ -170,47 +269,43 @@ void DeviceModel::attention_block(const Batch& batch, size_t index) {
   norm(norms.q_norm, 0, q_size);
   norm(norms.k_norm, q_size, kv_size);
   const LayerConfig& own = c.layers[index];
-  for (size_t i = 0; i < batch.chunks.size(); ++i) {
-    const SequenceChunk& chunk = batch.chunks[i];
-    const DeviceKv kv = device_kv(chunk.kv, chunk_tables_[i]);
-    AttentionShape shape;
-    shape.count = chunk.count;
-    shape.ld = width;
-    shape.start = chunk.start;
-    shape.heads = c.num_attention_heads;
-    shape.kv_heads = c.num_key_value_heads;
-    shape.head_dim = c.head_dim;
-    shape.layer = static_cast<int64_t>(index);
-    shape.window = own.window;
-    shape.scale = c.attention_scale;
-    shape.softcap = c.attention_softcap;
-    const Rotation none;
-    const Rotation& r = own.rope >= 0 ? rotations_[static_cast<size_t>(own.rope)] : none;
-    uint16_t* first = qkv + chunk.first_row * width;
-    ops_.rotate_and_store(first, shape, r.cos.as<float>(), r.sin.as<float>(), r.half, kv);
-    ops_.attention(first, shape, kv, a_.as<uint16_t>() + chunk.first_row * q_size);
-  }
+  AttentionShape shape;
+  shape.ld = width;
+  shape.heads = c.num_attention_heads;
+  shape.kv_heads = c.num_key_value_heads;
+  shape.head_dim = c.head_dim;
+  shape.layer = static_cast<int64_t>(index);
+  shape.window = own.window;
+  shape.scale = c.attention_scale;
+  shape.softcap = c.attention_softcap;
+  const Rotation none;
+  const Rotation& r = own.rope >= 0 ? rotations_[static_cast<size_t>(own.rope)] : none;
+  ops_.rotate_and_store(qkv, shape, in.attention, r.cos.as<float>(), r.sin.as<float>(), r.half);
+  ops_.attention(qkv, shape, in.attention, partial_.as<float>(), a_.as<uint16_t>());
   layer.o.apply_on_device(exec.get(), a_.as<uint16_t>(), q_size, rows, h, hidden, false);
   ops_.add_block(x_.as<float>(), h, norms.attention_out.as<float>(), rows, hidden, c.rms_norm_eps,
-                 c.residual_multiplier);
+                 c.residual_multiplier, norms.mlp_in.as<float>(), h);
 }
 
+// h holds the normed input, and afterwards that of the next layer.
 void DeviceModel::mlp_block(size_t index, int64_t rows) {
   const ModelConfig& c = model_.config_;
   const Model::Layer& layer = model_.layers_[index];
-  const Norms& norms = norms_[index];
+  const auto* out = norms_[index].mlp_out.as<const float>();
+  // The last layer's result is normed for the wanted rows alone.
+  const bool more = index + 1 < model_.layers_.size();
+  const auto* next = more ? norms_[index + 1].attention_in.as<const float>() : nullptr;
   auto* h = h_.as<uint16_t>();
-  ops_.rms_norm(x_.as<float>(), norms.mlp_in.as<float>(), nullptr, h, rows, c.hidden_size,
-                c.rms_norm_eps);
+  auto* x = x_.as<float>();
   if (layer.experts.empty()) {
     run_mlp(layer.mlp, h, rows, h);
-    ops_.add_block(x_.as<float>(), h, norms.mlp_out.as<float>(), rows, c.hidden_size,
-                   c.rms_norm_eps, c.residual_multiplier);
+    ops_.add_block(x, h, out, rows, c.hidden_size, c.rms_norm_eps, c.residual_multiplier, next,
+                   more ? h : nullptr);
     return;
   }
   run_experts(layer, rows);
-  ops_.add_block(x_.as<float>(), moe_.as<const float>(), norms.mlp_out.as<float>(), rows,
-                 c.hidden_size, c.rms_norm_eps, c.residual_multiplier);
+  ops_.add_block(x, moe_.as<const float>(), out, rows, c.hidden_size, c.rms_norm_eps,
+                 c.residual_multiplier, next, more ? h : nullptr);
 }
 
 // y [rows, hidden] = mlp(x); y may be x.

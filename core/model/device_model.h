@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // The forward pass on a CUDA device: the same layers and the same order as on the CPU, with 16-bit
-// activations, an f32 residual stream, and one stream of kernels. The choice of experts is made by
-// the CPU, which waits for the router.
+// activations, an f32 residual stream, and one stream of kernels. All that a pass needs from the
+// host is copied in one piece before it, so decode steps of one shape are recorded once and then
+// run as a whole (CUDA graphs). The choice of experts is made by the CPU, which waits for the
+// router; such models are not recorded.
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
+#include <tuple>
 #include <vector>
 
 #include "device/runtime.h"
@@ -32,13 +36,31 @@ class DeviceModel {
     DeviceBuffer cos, sin;
     int64_t half = 0;
   };
+  // What a pass takes from the host, in inputs_.
+  struct Inputs {
+    const int32_t* ids = nullptr;         // [rows]
+    const int32_t* logit_rows = nullptr;  // [wanted]
+    AttentionBatch attention;
+    int64_t rows = 0, wanted = 0;
+  };
+  // Everything that the launches of a decode step depend on.
+  using Shape = std::tuple<int64_t, int64_t, int64_t, int64_t, uint32_t, bool>;
+  struct Step {
+    int64_t uses = 0, last_use = 0;
+    std::unique_ptr<RecordedWork> recorded;
+  };
+
   DeviceBuffer upload(const std::vector<float>& values, const char* what) const;
   DeviceBuffer scratch(int64_t width, uint64_t element) const;
-  void attention_block(const Batch& batch, size_t index);
+  Inputs upload_inputs(const Batch& batch);
+  void decode(const Inputs& in);
+  void run(const Inputs& in);
+  void run_layers(const Inputs& in);
+  void run_head(const Inputs& in, int64_t first, int64_t count);
+  void attention_block(const Inputs& in, size_t index);
   void mlp_block(size_t index, int64_t rows);
   void run_mlp(const Model::Mlp& mlp, const uint16_t* x, int64_t rows, uint16_t* y);
   void run_experts(const Model::Layer& layer, int64_t rows);
-  void upload_tables(const Batch& batch);
 
   const Model& model_;
   std::shared_ptr<DeviceRuntime> runtime_;
@@ -47,10 +69,13 @@ class DeviceModel {
   std::vector<Norms> norms_;
   DeviceBuffer final_norm_;
   std::vector<Rotation> rotations_;
-  DeviceBuffer workspace_, ids_, rows_, x_, h_, qkv_, a_, gate_up_, logits_, tables_;
+  DeviceBuffer workspace_, inputs_, x_, h_, qkv_, a_, gate_up_, logits_, partial_;
   DeviceBuffer router_, order_, share_, expert_x_, expert_y_, moe_;  // mixture of experts
-  std::vector<const int32_t*> chunk_tables_;                         // of the batch, in tables_
   int64_t logit_rows_ = 0;
+  std::vector<std::byte> packed_;  // inputs_ while they are put together
+  std::map<Shape, Step> steps_;
+  int64_t step_ = 0;
+  bool can_record_ = true;
 };
 
 }  // namespace pluq

@@ -118,8 +118,18 @@ void Linear::apply_on_device(const pluq_exec* exec, const uint16_t* x, int64_t l
                              void* y, int64_t ldy, bool y_is_f32) const {
   const auto* bias = device_bias_.as<const float>();
   if (plain_) {
-    runtime_->ops(dtype_).multiply(x, ldx, device_buffer_.as<const uint16_t>(), bias, m, n_, k_, y,
-                                   ldy, y_is_f32);
+    pluq_gemm_args g{};
+    g.struct_size = sizeof g;
+    g.x_type = g.w_type = dtype_;
+    g.y_type = y_is_f32 ? PLUQ_DTYPE_F32 : dtype_;
+    g.m = m, g.n = n_, g.k = k_;
+    g.x = x, g.ldx = ldx;
+    g.w = device_buffer_.data(), g.ldw = k_;
+    g.bias = bias;
+    g.y = y, g.ldy = ldy;
+    if (!runtime_->ops(dtype_).gemm(g)) {
+      fail(ErrorKind::kFailed, "layer {}: the device has no product for it", report_.name);
+    }
     return;
   }
   const uint32_t kind = runtime_->description().kind;

@@ -16,6 +16,7 @@
 #include "base/error.h"
 #include "config/matcher.h"
 #include "device/cuda_emulator/emulator.h"
+#include "plugin/gemm_service.h"
 
 // The opaque status of the ABI.
 struct pluq_status {
@@ -189,6 +190,7 @@ const void* get_extension(const pluq_host*, const char* id) noexcept {
   if (std::strcmp(id, PLUQ_HOST_JSON) == 0) return &json_service;
   if (std::strcmp(id, PLUQ_HOST_MATCH) == 0) return &match_service;
   if (std::strcmp(id, PLUQ_CUDA_EMULATOR) == 0) return cuda_emulator::table();
+  if (std::strcmp(id, PLUQ_GEMM) == 0) return gemm_service();
   return nullptr;
 }
 

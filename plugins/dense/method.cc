@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "pluq/cpu/tables.hpp"
+#include "pluq/ext/gemm.h"
 
 namespace dense {
 namespace {
@@ -61,9 +62,66 @@ class DenseMethod final : public cpu::FloatLinear {
   uint32_t dtype_id_;
 };
 
+// On a GPU: the stored tensor, multiplied by the host's library.
+class DenseDeviceMethod final : public LinearMethod {
+ public:
+  DenseDeviceMethod(const LayerDesc& layer, const Device& device)
+      : LinearMethod(layer), cpu_(layer, Device{}), device_kind_(device.kind) {}
+
+  bool runs_on(uint32_t device_kind) const override { return device_kind == device_kind_; }
+  MethodInfo describe() const override {
+    MethodInfo info = cpu_.describe();
+    info.kernel = "gemm of the host";
+    info.reason.clear();
+    info.arithmetic = type() == PLUQ_DTYPE_BF16 ? PLUQ_ARITHMETIC_BF16 : PLUQ_ARITHMETIC_F16;
+    info.error_bound = 1.0 / 128;  // y is stored in 16 bits
+    return info;
+  }
+  std::vector<WeightSpec> create_weights() const override { return cpu_.create_weights(); }
+  ProcessPlan process_plan(const Tensors&) override {
+    ProcessPlan plan;
+    plan.keep_tensors = true;
+    return plan;
+  }
+  void apply_on_device(const pluq_exec& exec, const pluq_activation& x, const float* bias,
+                       const pluq_output& y) const override {
+    if (x.rows != nullptr || x.quantized != nullptr || x.dtype.id != type()) {
+      throw unsupported("layer " + layer().name + ": x is not all rows of " + dtype_name(type()));
+    }
+    const void* table = exec.host->get_extension(exec.host, PLUQ_GEMM);
+    if (table == nullptr) throw unsupported("the host lacks " PLUQ_GEMM);
+    pluq_gemm_args g{};
+    g.struct_size = sizeof g;
+    g.x_type = g.w_type = type();
+    g.y_type = y.dtype.id;
+    g.m = x.m, g.n = layer().n(), g.k = layer().k();
+    g.x = x.data, g.ldx = x.ld;
+    g.w = kept().at("weight").data(), g.ldw = layer().k();
+    g.bias = bias;
+    g.y = y.data, g.ldy = y.ld;
+    check(static_cast<const pluq_gemm*>(table)->multiply(&exec, &g));
+  }
+  void dequantize(const Tensors& tensors, int64_t n_begin, int64_t n_end, float* out,
+                  int64_t ld) const override {
+    cpu_.dequantize(tensors, n_begin, n_end, out, ld);
+  }
+
+ private:
+  uint32_t type() const { return layer().activation_dtype_id; }
+
+  DenseMethod cpu_;
+  uint32_t device_kind_;
+};
+
 }  // namespace
 
 std::unique_ptr<LinearMethod> make_method(const LayerDesc& layer, const Device& device) {
+  // Weights of another type than the activations, and rows of embeddings, are the host's to
+  // convert.
+  if (device.is_cuda() && layer.kind != "embedding" &&
+      layer.tensors.at("weight").dtype_id() == layer.activation_dtype_id) {
+    return std::make_unique<DenseDeviceMethod>(layer, device);
+  }
   return std::make_unique<DenseMethod>(layer, device);
 }
 

@@ -5,7 +5,9 @@
 #include <fmt/format.h>
 
 #include <filesystem>
+#include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
@@ -73,9 +75,16 @@ std::shared_ptr<DeviceRuntime> open_cuda(int index) {
   const Library& lib = library();
   if (lib.open == nullptr) fail_usage("--device cuda: {}", lib.error);
   std::string error;
-  std::shared_ptr<DeviceRuntime> runtime(lib.open(index, &error));
-  if (runtime == nullptr) fail_usage("--device cuda:{}: {}", index, error);
-  return runtime;
+  std::unique_ptr<DeviceRuntime> opened(lib.open(index, &error));
+  if (opened == nullptr) fail_usage("--device cuda:{}: {}", index, error);
+  // The entry goes before the runtime.
+  struct Known {
+    explicit Known(std::unique_ptr<DeviceRuntime> r) : runtime(std::move(r)) {}
+    std::unique_ptr<DeviceRuntime> runtime;
+    RuntimeEntry entry{runtime.get()};
+  };
+  const auto known = std::make_shared<Known>(std::move(opened));
+  return {known, known->runtime.get()};
 }
 
 std::string describe_cuda() {

@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // libpluq_cuda.so: a GPU as the engine uses it. Memory by a caching allocator, one stream, the
 // engine's kernels, and cuBLASLt for products of 16-bit matrices.
-#include <cublasLt.h>
 #include <cuda_runtime.h>
 
-#include <array>
 #include <cstdlib>
 #include <cstring>
 #include <map>
@@ -15,23 +13,18 @@
 
 #include "device/cuda/cuda_entry.h"
 #include "device/cuda/engine_kernels.cuh"
+#include "device/cuda/products.h"
 
 namespace pluq {
 namespace {
 
-constexpr size_t kCublasWorkspace = size_t{32} << 20;
+constexpr int64_t kMaxBias = int64_t{1} << 20;  // longest that is narrowed for cuBLASLt
 constexpr uint64_t kGranule = 512;
 
 void check(cudaError_t error, const char* what) {
   if (error == cudaSuccess) return;
   (void)cudaGetLastError();
   throw std::runtime_error(std::string("CUDA: ") + what + ": " + cudaGetErrorString(error));
-}
-
-void check(cublasStatus_t status, const char* what) {
-  if (status == CUBLAS_STATUS_SUCCESS) return;
-  throw std::runtime_error(std::string("cuBLASLt: ") + what + ": " +
-                           cublasLtGetStatusString(status));
 }
 
 // The family of kernels for a GPU: code for 9.0 runs on 9.0 alone, the others on newer ones, too.
@@ -92,108 +85,50 @@ class Allocator {
   std::map<uint64_t, std::vector<void*>> free_;
 };
 
-// y [m, n] = x [m, k] w [n, k]^T. cuBLASLt counts in columns: y^T [n, m] = (w^T)^T x^T.
-class Products {
- public:
-  Products() { check(cublasLtCreate(&handle_), "starting"); }
-  ~Products() {
-    for (auto& [shape, plan] : plans_) plan.destroy();
-    cublasLtDestroy(handle_);
-  }
-  void set_workspace(void* data) { workspace_ = data; }
-
-  // False when the library has no algorithm for this shape.
-  bool run(cudaStream_t stream, cudaDataType_t type, cudaDataType_t out, const void* x, int64_t ldx,
-           const void* w, int64_t m, int64_t n, int64_t k, void* y, int64_t ldy) {
-    Plan& plan = plan_for({m, n, k, ldx, ldy, type, out});
-    if (!plan.usable) return false;
-    const float one = 1, zero = 0;
-    check(cublasLtMatmul(handle_, plan.operation, &one, w, plan.w, x, plan.x, &zero, y, plan.y, y,
-                         plan.y, &plan.algorithm, workspace_, kCublasWorkspace, stream),
-          "multiplying");
-    return true;
-  }
-
- private:
-  using Shape = std::array<int64_t, 7>;
-  struct Plan {
-    cublasLtMatmulDesc_t operation = nullptr;
-    cublasLtMatrixLayout_t w = nullptr, x = nullptr, y = nullptr;
-    cublasLtMatmulAlgo_t algorithm{};
-    bool usable = false;
-    void destroy() {
-      if (operation != nullptr) cublasLtMatmulDescDestroy(operation);
-      for (cublasLtMatrixLayout_t layout : {w, x, y}) {
-        if (layout != nullptr) cublasLtMatrixLayoutDestroy(layout);
-      }
-    }
-  };
-
-  Plan& plan_for(const Shape& s) {
-    const auto [it, fresh] = plans_.try_emplace(s);
-    Plan& p = it->second;
-    if (!fresh) return p;
-    const auto [m, n, k, ldx, ldy, type, out] = s;
-    const auto t = static_cast<cudaDataType_t>(type), o = static_cast<cudaDataType_t>(out);
-    check(cublasLtMatmulDescCreate(&p.operation, CUBLAS_COMPUTE_32F, CUDA_R_32F), "a plan");
-    const cublasOperation_t transposed = CUBLAS_OP_T;
-    check(cublasLtMatmulDescSetAttribute(p.operation, CUBLASLT_MATMUL_DESC_TRANSA, &transposed,
-                                         sizeof transposed),
-          "a plan");
-    const auto u = [](int64_t v) { return static_cast<uint64_t>(v); };
-    check(cublasLtMatrixLayoutCreate(&p.w, t, u(k), u(n), k), "a plan");
-    check(cublasLtMatrixLayoutCreate(&p.x, t, u(k), u(m), ldx), "a plan");
-    check(cublasLtMatrixLayoutCreate(&p.y, o, u(n), u(m), ldy), "a plan");
-    cublasLtMatmulPreference_t preference = nullptr;
-    check(cublasLtMatmulPreferenceCreate(&preference), "a plan");
-    const uint64_t bytes = kCublasWorkspace;
-    cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
-                                         &bytes, sizeof bytes);
-    // Rows of a fused tensor begin anywhere that is a multiple of 2 bytes.
-    const uint32_t alignment = (ldx % 8 == 0 && ldy % 8 == 0 && k % 8 == 0) ? 16 : 2;
-    for (const auto attribute : {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES,
-                                 CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
-                                 CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES,
-                                 CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES}) {
-      cublasLtMatmulPreferenceSetAttribute(preference, attribute, &alignment, sizeof alignment);
-    }
-    cublasLtMatmulHeuristicResult_t best{};
-    int found = 0;
-    const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(
-        handle_, p.operation, p.w, p.x, p.y, p.y, preference, 1, &best, &found);
-    cublasLtMatmulPreferenceDestroy(preference);
-    p.usable = status == CUBLAS_STATUS_SUCCESS && found > 0 && best.state == CUBLAS_STATUS_SUCCESS;
-    p.algorithm = best.algo;
-    return p;
-  }
-
-  cublasLtHandle_t handle_ = nullptr;
-  void* workspace_ = nullptr;
-  std::map<Shape, Plan> plans_;
-};
-
 template <bool B>
 class GpuOps final : public cuda::engine::Ops<B> {
  public:
-  GpuOps(cudaStream_t stream, Products& products)
-      : cuda::engine::Ops<B>(cuda::Stream(stream)), stream_(stream), products_(products) {}
+  // bias: room for kMaxBias words
+  GpuOps(cudaStream_t stream, uint32_t sm_count, Products& products, void* bias)
+      : cuda::engine::Ops<B>(cuda::Stream(stream), sm_count),
+        stream_(stream),
+        products_(products),
+        bias_(static_cast<uint16_t*>(bias)) {}
 
-  void multiply(const uint16_t* x, int64_t ldx, const uint16_t* w, const float* bias, int64_t m,
-                int64_t n, int64_t k, void* y, int64_t ldy, bool y_is_f32) override {
-    const auto aligned = [](const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; };
-    const bool misplaced = ldx % 8 == 0 && ldy % 8 == 0 && k % 8 == 0 &&
-                           !(aligned(x) && aligned(w) && aligned(y));
-    const cudaDataType_t type = B ? CUDA_R_16BF : CUDA_R_16F;
-    // A bias is added before the only rounding by the engine's own kernel.
-    if (bias != nullptr || misplaced ||
-        !products_.run(stream_, type, y_is_f32 ? CUDA_R_32F : type, x, ldx, w, m, n, k, y, ldy)) {
-      cuda::engine::Ops<B>::multiply(x, ldx, w, bias, m, n, k, y, ldy, y_is_f32);
+  bool gemm(const pluq_gemm_args& args) override {
+    if (args.m == 0 || args.n == 0) return true;
+    const void* bias = args.bias;
+    bool ready = true;
+    if (bias != nullptr && args.y_type != PLUQ_DTYPE_F32) {
+      ready = args.n <= kMaxBias && args.y_type == (B ? PLUQ_DTYPE_BF16 : PLUQ_DTYPE_F16);
+      if (ready) this->narrowed(args.bias, bias_, args.n);
+      bias = bias_;
     }
+    return (ready && products_.run(stream_, args, bias)) || cuda::engine::Ops<B>::gemm(args);
   }
 
  private:
   cudaStream_t stream_;
   Products& products_;
+  uint16_t* bias_;
+};
+
+class Graph final : public RecordedWork {
+ public:
+  Graph(cudaStream_t stream, cudaGraph_t graph) : stream_(stream) {
+    const cudaError_t error = cudaGraphInstantiate(&executable_, graph, 0);
+    cudaGraphDestroy(graph);
+    check(error, "making a graph");
+  }
+  ~Graph() override {
+    cudaStreamSynchronize(stream_);  // it may be running
+    cudaGraphExecDestroy(executable_);
+  }
+  void run() override { check(cudaGraphLaunch(executable_, stream_), "starting a graph"); }
+
+ private:
+  cudaStream_t stream_;
+  cudaGraphExec_t executable_ = nullptr;
 };
 
 class CudaRuntime final : public DeviceRuntime {
@@ -210,9 +145,10 @@ class CudaRuntime final : public DeviceRuntime {
     description_.sm_count = static_cast<uint32_t>(properties.multiProcessorCount);
     description_.shared_optin_bytes = properties.sharedMemPerBlockOptin;
     description_.memory_bytes = properties.totalGlobalMem;
-    products_.set_workspace(memory_.allocate(kCublasWorkspace, "the workspace of cuBLASLt"));
-    f16_ = std::make_unique<GpuOps<false>>(stream_, products_);
-    bf16_ = std::make_unique<GpuOps<true>>(stream_, products_);
+    products_.set_workspace(memory_.allocate(Products::kWorkspace, "the workspace of cuBLASLt"));
+    void* bias = memory_.allocate(2 * kMaxBias, "a bias for cuBLASLt");
+    f16_ = std::make_unique<GpuOps<false>>(stream_, description_.sm_count, products_, bias);
+    bf16_ = std::make_unique<GpuOps<true>>(stream_, description_.sm_count, products_, bias);
   }
   ~CudaRuntime() override {
     cudaStreamSynchronize(stream_);
@@ -249,6 +185,20 @@ class CudaRuntime final : public DeviceRuntime {
     if (bytes > 0) check(cudaMemsetAsync(data, 0, bytes, stream_), "clearing memory");
   }
   void synchronize() override { check(cudaStreamSynchronize(stream_), "waiting for the GPU"); }
+  std::unique_ptr<RecordedWork> record(std::function<void()> queue) override {
+    check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "recording");
+    cudaGraph_t graph = nullptr;
+    try {
+      queue();
+    } catch (...) {
+      cudaStreamEndCapture(stream_, &graph);
+      if (graph != nullptr) cudaGraphDestroy(graph);
+      (void)cudaGetLastError();
+      throw;
+    }
+    check(cudaStreamEndCapture(stream_, &graph), "recording");
+    return std::make_unique<Graph>(stream_, graph);
+  }
   EngineOps& ops(uint32_t dtype) override { return dtype == PLUQ_DTYPE_BF16 ? *bf16_ : *f16_; }
 
  private:

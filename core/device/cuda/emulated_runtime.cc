@@ -5,6 +5,7 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 #include "base/error.h"
 #include "device/memory.h"
@@ -27,8 +28,10 @@ EmulatedRuntime::EmulatedRuntime(uint32_t capability, uint32_t checks)
   description_.sm_count = kMultiprocessors;
   description_.shared_optin_bytes = cuda_emulator::shared_limit(capability);
   description_.memory_bytes = available_memory();
-  f16_ = make_emulated_ops(emulator_.stream(), cuda_emulator::table(), PLUQ_DTYPE_F16);
-  bf16_ = make_emulated_ops(emulator_.stream(), cuda_emulator::table(), PLUQ_DTYPE_BF16);
+  f16_ = make_emulated_ops(emulator_.stream(), cuda_emulator::table(), PLUQ_DTYPE_F16,
+                           kMultiprocessors);
+  bf16_ = make_emulated_ops(emulator_.stream(), cuda_emulator::table(), PLUQ_DTYPE_BF16,
+                            kMultiprocessors);
 }
 
 EmulatedRuntime::~EmulatedRuntime() {
@@ -67,6 +70,18 @@ void EmulatedRuntime::download(void* to, const void* from, uint64_t bytes) {
 }
 void EmulatedRuntime::zero(void* data, uint64_t bytes) {
   if (bytes > 0) std::memset(data, 0, bytes);
+}
+
+std::unique_ptr<RecordedWork> EmulatedRuntime::record(std::function<void()> queue) {
+  class Again final : public RecordedWork {
+   public:
+    explicit Again(std::function<void()> work) : work_(std::move(work)) {}
+    void run() override { work_(); }
+
+   private:
+    std::function<void()> work_;
+  };
+  return std::make_unique<Again>(std::move(queue));
 }
 
 EngineOps& EmulatedRuntime::ops(uint32_t dtype) {

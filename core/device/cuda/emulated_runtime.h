@@ -12,7 +12,7 @@
 namespace pluq {
 
 std::unique_ptr<EngineOps> make_emulated_ops(void* stream, const pluq_cuda_emulator* emulator,
-                                             uint32_t dtype);
+                                             uint32_t dtype, uint32_t sm_count);
 
 class EmulatedRuntime final : public DeviceRuntime {
  public:
@@ -30,6 +30,8 @@ class EmulatedRuntime final : public DeviceRuntime {
   void download(void* to, const void* from, uint64_t bytes) override;
   void zero(void* data, uint64_t bytes) override;
   void synchronize() override {}
+  // Queues the same launches again with the arguments they had.
+  std::unique_ptr<RecordedWork> record(std::function<void()> queue) override;
   EngineOps& ops(uint32_t dtype) override;
 
  private:
@@ -37,6 +39,7 @@ class EmulatedRuntime final : public DeviceRuntime {
   pluq_device description_{};
   std::map<void*, uint64_t> allocations_;
   std::unique_ptr<EngineOps> f16_, bf16_;
+  RuntimeEntry entry_{this};
 };
 
 }  // namespace pluq

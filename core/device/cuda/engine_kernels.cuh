@@ -6,6 +6,7 @@
 #include <cmath>
 #include <stdexcept>
 
+#include "device/cuda/attention_kernels.cuh"
 #include "device/cuda/engine_ops.h"
 #include "pluq/cuda/cuda.hpp"
 
@@ -68,6 +69,13 @@ void kernel_embed(gmem<const uint16_t> y, gmem<float> x, float multiplier, int64
 
 template <bool B>
 PLUQ_KERNEL(kThreads, 1)
+void kernel_narrow(gmem<const float> x, gmem<uint16_t> y, int64_t count) {
+  const int64_t i = global_thread();
+  if (i < count) y.store(i, narrow<B>(x.load(i)));
+}
+
+template <bool B>
+PLUQ_KERNEL(kThreads, 1)
 void kernel_rms_norm(gmem<const float> x, gmem<const float> weight, gmem<const int32_t> list,
                      gmem<uint16_t> y, int64_t hidden, float eps) {
   PLUQ_STATIC_SMEM(float, shared, kWarps);
@@ -106,6 +114,38 @@ void kernel_add_block(gmem<float> x, gmem<const Y> y, gmem<const float> weight, 
   for (int64_t i = thread_idx().x; i < hidden; i += kThreads) {
     const float v = value<B>(y.load(at + i)) * factor;
     x.store(at + i, x.load(at + i) + multiplier * (weight ? v * weight.load(i) : v));
+  }
+}
+
+// kernel_add_block, and the norm of what x is then.
+template <bool B, class Y>
+PLUQ_KERNEL(kThreads, 1)
+void kernel_add_norm(gmem<float> x, gmem<const Y> y, gmem<const float> weight, int64_t hidden,
+                     float eps, float multiplier, gmem<const float> next, gmem<uint16_t> h) {
+  PLUQ_STATIC_SMEM(float, shared, kWarps);
+  const int64_t at = static_cast<int64_t>(block_idx().x) * hidden;
+  float factor = 1;
+  if (weight) {
+    float sum = 0;
+    for (int64_t i = thread_idx().x; i < hidden; i += kThreads) {
+      const float v = value<B>(y.load(at + i));
+      sum += v * v;
+    }
+    factor = 1.0F / sqrtf(block_sum(sum, shared) / static_cast<float>(hidden) + eps);
+  }
+  float squares = 0;
+  for (int64_t i = thread_idx().x; i < hidden; i += kThreads) {
+    const float v = value<B>(y.load(at + i)) * factor;
+    const float sum = x.load(at + i) + multiplier * (weight ? v * weight.load(i) : v);
+    x.store(at + i, sum);
+    squares += sum * sum;
+  }
+  float scale = 1;
+  if (next) scale = 1.0F / sqrtf(block_sum(squares, shared) / static_cast<float>(hidden) + eps);
+  // Each thread reads what it wrote itself.
+  for (int64_t i = thread_idx().x; i < hidden; i += kThreads) {
+    const float v = x.load(at + i) * scale;
+    h.store(at + i, narrow<B>(next ? v * next.load(i) : v));
   }
 }
 
@@ -201,18 +241,28 @@ struct KvPlace {
   }
 };
 
+// AttentionBatch as kernels take it.
+struct BatchMemory {
+  gmem<const DeviceChunk> chunks;
+  gmem<const int32_t> row_chunk, tables;
+  int64_t rows;
+  bool token_scales;
+};
+
 // One warp per token and head of q, k and v.
 template <bool B, class Kv>
 PLUQ_KERNEL(kThreads, 1)
-void kernel_rotate_and_store(gmem<uint16_t> qkv, AttentionShape shape, gmem<const float> cos,
-                             gmem<const float> sin, int64_t half, gmem<const int32_t> table,
-                             gmem<typename Kv::Element> k, gmem<typename Kv::Element> v,
-                             gmem<float> k_scale, gmem<float> v_scale, KvPlace place) {
+void kernel_rotate_and_store(gmem<uint16_t> qkv, AttentionShape shape, BatchMemory batch,
+                             gmem<const float> cos, gmem<const float> sin, int64_t half) {
+  using Element = typename Kv::Element;
   const int64_t all = shape.heads + 2 * shape.kv_heads;
   const int64_t unit = static_cast<int64_t>(block_idx().x) * kWarps + warp_id();
-  if (unit >= shape.count * all) return;
+  if (unit >= batch.rows * all) return;
   const int64_t row = unit / all, head = unit % all, d = shape.head_dim;
-  const int64_t position = shape.start + row, at = row * shape.ld + head * d;
+  const DeviceChunk chunk = load_chunk(batch.chunks, batch.row_chunk.load(row));
+  const KvPlace place{chunk.num_blocks, shape.kv_heads, d, shape.layer, batch.token_scales};
+  const gmem<const int32_t> table = batch.tables + chunk.table;
+  const int64_t position = chunk.start + row - chunk.first_row, at = row * shape.ld + head * d;
   const bool is_v = head >= shape.heads + shape.kv_heads, is_q = head < shape.heads;
   float values[kMaxPerLane];
   float largest = 0;
@@ -245,7 +295,7 @@ void kernel_rotate_and_store(gmem<uint16_t> qkv, AttentionShape shape, gmem<cons
   const int64_t slot = position % kBlockTokens, block = place.block(physical, kv_head);
   float scale = 1;
   if constexpr (Kv::kScaled) {
-    const gmem<float> scales = is_v ? v_scale : k_scale;
+    const gmem<float> scales(is_v ? chunk.v_scale : chunk.k_scale);
     const int64_t where = place.scale(physical, position, kv_head);
     if (place.token_scales) {
       scale = warp_max(largest) / Kv::limit();
@@ -262,26 +312,34 @@ void kernel_rotate_and_store(gmem<uint16_t> qkv, AttentionShape shape, gmem<cons
     float x = values[j];
     if constexpr (Kv::kScaled) x = fminf(fmaxf(x / scale, -Kv::limit()), Kv::limit());
     if (is_v) {
-      v.store(block + slot * d + i, Kv::store(x));
+      gmem<Element>(static_cast<Element*>(chunk.v)).store(block + slot * d + i, Kv::store(x));
     } else {
-      k.store(block + i * kBlockTokens + slot, Kv::store(x));
+      gmem<Element>(static_cast<Element*>(chunk.k))
+          .store(block + i * kBlockTokens + slot, Kv::store(x));
     }
   }
 }
 
-// One warp per token and head: 32 keys at a time, a lane per key for the scores and a lane per
+// Any type and length of head (kernel_attention_mma serves the usual ones). One warp per token and
+// head: 32 keys at a time, a lane per key for the scores and a lane per
 // column for the output, with a running maximum and sum.
 template <bool B, class Kv>
 PLUQ_KERNEL(kThreads, 1)
-void kernel_attention(gmem<const uint16_t> qkv, AttentionShape shape, gmem<const int32_t> table,
-                      gmem<const typename Kv::Element> k, gmem<const typename Kv::Element> v,
-                      gmem<const float> k_scale, gmem<const float> v_scale, KvPlace place,
+void kernel_attention(gmem<const uint16_t> qkv, AttentionShape shape, BatchMemory batch,
                       gmem<uint16_t> out) {
+  using Element = typename Kv::Element;
   PLUQ_DYNAMIC_SMEM(raw);
   const int64_t unit = static_cast<int64_t>(block_idx().x) * kWarps + warp_id();
-  if (unit >= shape.count * shape.heads) return;
+  if (unit >= batch.rows * shape.heads) return;
   const int64_t row = unit / shape.heads, head = unit % shape.heads, d = shape.head_dim;
-  const int64_t kv_head = head / (shape.heads / shape.kv_heads), position = shape.start + row;
+  const DeviceChunk chunk = load_chunk(batch.chunks, batch.row_chunk.load(row));
+  const KvPlace place{chunk.num_blocks, shape.kv_heads, d, shape.layer, batch.token_scales};
+  const gmem<const int32_t> table = batch.tables + chunk.table;
+  const gmem<const Element> k(static_cast<const Element*>(chunk.k)),
+      v(static_cast<const Element*>(chunk.v));
+  const gmem<const float> k_scale(chunk.k_scale), v_scale(chunk.v_scale);
+  const int64_t kv_head = head / (shape.heads / shape.kv_heads),
+                position = chunk.start + row - chunk.first_row;
   const auto columns = static_cast<uint32_t>(d);
   const auto q = raw.view<float>(static_cast<uint32_t>(warp_id()) * columns * 4, columns);
   for (int64_t i = lane_id(); i < d; i += 32) {
@@ -393,7 +451,7 @@ void kernel_add_rows(gmem<float> sum, gmem<const int32_t> list, int64_t per_row,
 // product where no library has one (the emulated device); k may be odd.
 template <bool B, bool F32>
 PLUQ_KERNEL(kThreads, 1)
-void kernel_multiply(gmem<const uint16_t> x, int64_t ldx, gmem<const uint16_t> w,
+void kernel_multiply(gmem<const uint16_t> x, int64_t ldx, gmem<const uint16_t> w, int64_t ldw,
                      gmem<const float> bias, int64_t m, int64_t n, int64_t k, gmem<uint16_t> y,
                      gmem<float> y32, int64_t ldy) {
   const int64_t m0 = static_cast<int64_t>(block_idx().y) * 16;
@@ -412,7 +470,7 @@ void kernel_multiply(gmem<const uint16_t> x, int64_t ldx, gmem<const uint16_t> w
     const int64_t low = k0 + 2 * t, high = low + 8;
     const uint32_t a[4] = {pair(x, m0 + g, m, ldx, low), pair(x, m0 + g + 8, m, ldx, low),
                            pair(x, m0 + g, m, ldx, high), pair(x, m0 + g + 8, m, ldx, high)};
-    const uint32_t b[2] = {pair(w, n0 + g, n, k, low), pair(w, n0 + g, n, k, high)};
+    const uint32_t b[2] = {pair(w, n0 + g, n, ldw, low), pair(w, n0 + g, n, ldw, high)};
     if constexpr (B) {
       mma_m16n8k16_bf16(c, a, b);
     } else {
@@ -440,7 +498,7 @@ inline uint32_t blocks(int64_t count, int64_t per_block) {
 template <bool B>
 class Ops : public EngineOps {
  public:
-  explicit Ops(const Stream& stream) : stream_(stream) {}
+  Ops(const Stream& stream, uint32_t sm_count) : stream_(stream), sm_count_(sm_count) {}
 
   void embed(const uint16_t* y, float* x, float multiplier, int64_t count) override {
     run(kernel_embed<B>, blocks(count, kThreads), "embed", in(y), out(x), multiplier, count);
@@ -450,44 +508,47 @@ class Ops : public EngineOps {
     run(kernel_rms_norm<B>, rows, "rms_norm", in(x), in(weight), in(list), out(y), hidden, eps);
   }
   void add_block(float* x, const uint16_t* y, const float* weight, int64_t rows, int64_t hidden,
-                 float eps, float multiplier) override {
-    run(kernel_add_block<B, uint16_t>, rows, "add_block", out(x), in(y), in(weight), hidden, eps,
-        multiplier);
+                 float eps, float multiplier, const float* next, uint16_t* h) override {
+    add(x, y, weight, rows, hidden, eps, multiplier, next, h);
   }
   void add_block(float* x, const float* y, const float* weight, int64_t rows, int64_t hidden,
-                 float eps, float multiplier) override {
-    run(kernel_add_block<B, float>, rows, "add_block", out(x), in(y), in(weight), hidden, eps,
-        multiplier);
+                 float eps, float multiplier, const float* next, uint16_t* h) override {
+    add(x, y, weight, rows, hidden, eps, multiplier, next, h);
   }
   void norm_segments(uint16_t* x, int64_t rows, int64_t ld, int64_t first, int64_t segments,
                      int64_t size, const float* weight, float eps) override {
     run(kernel_norm_segments<B>, blocks(rows * segments, kWarps), "norm_segments", out(x), rows, ld,
         first, segments, size, in(weight), eps);
   }
-  void rotate_and_store(uint16_t* qkv, const AttentionShape& shape, const float* cos,
-                        const float* sin, int64_t half, const DeviceKv& kv) override {
-    const int64_t units = shape.count * (shape.heads + 2 * shape.kv_heads);
-    by_kv(kv.dtype, [&](auto kind) {
-      using Kv = decltype(kind);
-      using E = typename Kv::Element;
-      run(kernel_rotate_and_store<B, Kv>, blocks(units, kWarps), "rotate_and_store", out(qkv),
-          shape, in(cos), in(sin), half, in(kv.table), out(static_cast<E*>(kv.k)),
-          out(static_cast<E*>(kv.v)), out(kv.k_scale), out(kv.v_scale), place(kv, shape.layer));
+  void rotate_and_store(uint16_t* qkv, const AttentionShape& shape, const AttentionBatch& batch,
+                        const float* cos, const float* sin, int64_t half) override {
+    const int64_t units = batch.rows * (shape.heads + 2 * shape.kv_heads);
+    by_kv(batch.kv_dtype, [&](auto kind) {
+      run(kernel_rotate_and_store<B, decltype(kind)>, blocks(units, kWarps), "rotate_and_store",
+          out(qkv), shape, memory(batch), in(cos), in(sin), half);
     });
   }
-  void attention(const uint16_t* qkv, const AttentionShape& shape, const DeviceKv& kv,
-                 uint16_t* y) override {
-    by_kv(kv.dtype, [&](auto kind) {
-      using Kv = decltype(kind);
-      using E = typename Kv::Element;
-      const auto shared = static_cast<uint32_t>(kWarps * shape.head_dim * 4);
-      start(kernel_attention<B, Kv>,
-            LaunchShape{
-                {blocks(shape.count * shape.heads, kWarps), 1, 1}, kThreads, shared, "attention"},
-            in(qkv), shape, in(kv.table), in(static_cast<const E*>(kv.k)),
-            in(static_cast<const E*>(kv.v)), in(const_cast<const float*>(kv.k_scale)),
-            in(const_cast<const float*>(kv.v_scale)), place(kv, shape.layer), out(y));
-    });
+  void attention(const uint16_t* qkv, const AttentionShape& shape, const AttentionBatch& batch,
+                 float* partial, uint16_t* y) override {
+    const bool small = shape.head_dim <= 128;
+    if (batch.kv_dtype == PLUQ_DTYPE_F32 || shape.head_dim % 16 != 0 || shape.head_dim > 256) {
+      by_kv(batch.kv_dtype, [&](auto kind) {
+        const auto shared = static_cast<uint32_t>(kWarps * shape.head_dim * 4);
+        start(kernel_attention<B, decltype(kind)>,
+              LaunchShape{
+                  {blocks(batch.rows * shape.heads, kWarps), 1, 1}, kThreads, shared, "attention"},
+              in(qkv), shape, memory(batch), out(y));
+      });
+    } else if (batch.kv_dtype == PLUQ_DTYPE_F16) {
+      small ? tensor_attention<CacheF16, 128>(qkv, shape, batch, partial, y)
+            : tensor_attention<CacheF16, 256>(qkv, shape, batch, partial, y);
+    } else if (batch.kv_dtype == PLUQ_DTYPE_BF16) {
+      small ? tensor_attention<CacheBf16, 128>(qkv, shape, batch, partial, y)
+            : tensor_attention<CacheBf16, 256>(qkv, shape, batch, partial, y);
+    } else {
+      small ? tensor_attention<Cache8, 128>(qkv, shape, batch, partial, y)
+            : tensor_attention<Cache8, 256>(qkv, shape, batch, partial, y);
+    }
   }
   void activate(uint16_t* gate, int64_t rows, int64_t width, int64_t ld,
                 DeviceActivation activation) override {
@@ -508,22 +569,37 @@ class Ops : public EngineOps {
     run(kernel_add_rows<B>, blocks(count * hidden, kThreads), "add_rows", out(sum), in(list),
         per_row, in(share), in(y), count, hidden);
   }
-  void multiply(const uint16_t* x, int64_t ldx, const uint16_t* w, const float* bias, int64_t m,
-                int64_t n, int64_t k, void* y, int64_t ldy, bool y_is_f32) override {
-    const LaunchShape shape{{blocks(n, 8 * kWarps), blocks(m, 16), 1}, kThreads, 0, "multiply"};
-    uint16_t* y16 = y_is_f32 ? nullptr : static_cast<uint16_t*>(y);
-    float* y32 = y_is_f32 ? static_cast<float*>(y) : nullptr;
-    if (y_is_f32) {
-      start(kernel_multiply<B, true>, shape, in(x), ldx, in(w), in(bias), m, n, k, out(y16),
-            out(y32), ldy);
-    } else {
-      start(kernel_multiply<B, false>, shape, in(x), ldx, in(w), in(bias), m, n, k, out(y16),
-            out(y32), ldy);
+  bool gemm(const pluq_gemm_args& a) override {
+    constexpr uint32_t kType = B ? PLUQ_DTYPE_BF16 : PLUQ_DTYPE_F16;
+    if (a.x_type != kType || a.w_type != kType || a.x_scale_kind != PLUQ_GEMM_SCALE_NONE ||
+        a.w_scale_kind != PLUQ_GEMM_SCALE_NONE) {
+      return false;
     }
+    const auto* x = static_cast<const uint16_t*>(a.x);
+    const auto* w = static_cast<const uint16_t*>(a.w);
+    const LaunchShape shape{{blocks(a.n, 8 * kWarps), blocks(a.m, 16), 1}, kThreads, 0, "multiply"};
+    const auto multiply = [&](auto kernel, uint16_t* y16, float* y32) {
+      start(kernel, shape, in(x), a.ldx, in(w), a.ldw, in(a.bias), a.m, a.n, a.k, out(y16),
+            out(y32), a.ldy);
+    };
+    if (a.y_type == PLUQ_DTYPE_F32) {
+      multiply(kernel_multiply<B, true>, nullptr, static_cast<float*>(a.y));
+    } else if (a.y_type == kType) {
+      multiply(kernel_multiply<B, false>, static_cast<uint16_t*>(a.y), nullptr);
+    } else {
+      return false;
+    }
+    return true;
   }
   void gather(const uint16_t* w, const int32_t* ids, int64_t count, int64_t k,
               uint16_t* y) override {
     gather_rows(w, ids, 1, y, count, k);
+  }
+
+ protected:
+  // y [count] = x in the ops' type
+  void narrowed(const float* x, uint16_t* y, int64_t count) {
+    run(kernel_narrow<B>, blocks(count, kThreads), "narrow", in(x), out(y), count);
   }
 
  private:
@@ -535,8 +611,75 @@ class Ops : public EngineOps {
   static gmem<T> out(T* p) {
     return gmem<T>(p);
   }
-  static KvPlace place(const DeviceKv& kv, int64_t layer) {
-    return {kv.num_blocks, kv.kv_heads, kv.head_dim, layer, kv.token_scales};
+  template <class Y>
+  void add(float* x, const Y* y, const float* weight, int64_t rows, int64_t hidden, float eps,
+           float multiplier, const float* next, uint16_t* h) {
+    if (h == nullptr) {
+      run(kernel_add_block<B, Y>, rows, "add_block", out(x), in(y), in(weight), hidden, eps,
+          multiplier);
+    } else {
+      run(kernel_add_norm<B, Y>, rows, "add_norm", out(x), in(y), in(weight), hidden, eps,
+          multiplier, in(next), out(h));
+    }
+  }
+  // With an array's length, so that the emulator checks it.
+  static BatchMemory memory(const AttentionBatch& b) {
+    return {gmem<const DeviceChunk>(b.chunks, b.num_chunks),
+            gmem<const int32_t>(b.row_chunk, b.rows), in(b.tables), b.rows, b.token_scales};
+  }
+
+  // Few rows per KV head are shared out over their keys, many over blocks of 64 rows.
+  template <class Cache, int D>
+  void tensor_attention(const uint16_t* qkv, const AttentionShape& shape,
+                        const AttentionBatch& batch, float* partial, uint16_t* y) {
+    const int64_t rows = batch.longest * (shape.heads / shape.kv_heads);
+    if (rows <= 64) {
+      tensor_attention<Cache, D, true>(qkv, shape, batch, blocks(rows, 16), partial, y);
+    } else {
+      tensor_attention<Cache, D, false>(qkv, shape, batch, blocks(rows, 64), partial, y);
+    }
+  }
+  template <class Cache, int D, bool Decode>
+  void tensor_attention(const uint16_t* qkv, const AttentionShape& shape,
+                        const AttentionBatch& batch, uint32_t tiles, float* partial, uint16_t* y) {
+    AttentionArgs a{};
+    a.ld = shape.ld;
+    a.heads = static_cast<int32_t>(shape.heads);
+    a.kv_heads = static_cast<int32_t>(shape.kv_heads);
+    a.head_dim = static_cast<int32_t>(shape.head_dim);
+    a.layer = static_cast<int32_t>(shape.layer);
+    a.window = static_cast<int32_t>(shape.window);
+    a.scale = shape.scale;
+    a.softcap = shape.softcap;
+    a.token_scales = batch.token_scales;
+    a.bf16 = B;
+    a.codes = batch.kv_dtype == PLUQ_DTYPE_F8_E4M3   ? KvCodes::kE4m3
+              : batch.kv_dtype == PLUQ_DTYPE_F8_E5M2 ? KvCodes::kE5m2
+                                                     : KvCodes::kI8;
+    a.splits =
+        Decode ? splits(tiles * shape.kv_heads * batch.num_chunks,
+                        shape.window > 0 && shape.window < batch.keys ? shape.window : batch.keys)
+               : 1;
+    const auto heads = static_cast<uint32_t>(shape.kv_heads),
+               chunks = static_cast<uint32_t>(batch.num_chunks);
+    const gmem<const DeviceChunk> all(batch.chunks, batch.num_chunks);
+    start(kernel_attention_mma<Cache, D, Decode>,
+          LaunchShape{{tiles * static_cast<uint32_t>(a.splits), heads, chunks},
+                      kAttentionThreads,
+                      AttentionLayout<Cache, D, Decode>::kBytes,
+                      "attention"},
+          in(qkv), a, all, in(batch.tables), out(partial), out(y));
+    if (a.splits == 1) return;
+    start(kernel_attention_combine,
+          LaunchShape{{tiles, heads, chunks}, kAttentionThreads, 0, "attention_combine"}, a, all,
+          in(static_cast<const float*>(partial)), out(y));
+  }
+  // Parts of at least kFewestKeys keys, until twice the multiprocessors have work.
+  int32_t splits(int64_t units, int64_t keys) const {
+    constexpr int64_t kFewestKeys = 128, kMost = 64;
+    const int64_t wanted = (int64_t{2} * sm_count_ + units - 1) / units, most = keys / kFewestKeys;
+    const int64_t n = wanted < most ? wanted : most;
+    return static_cast<int32_t>(n < 1 ? 1 : n > kMost ? kMost : n);
   }
   template <class F>
   static void by_kv(uint32_t dtype, F f) {
@@ -567,6 +710,7 @@ class Ops : public EngineOps {
   }
 
   Stream stream_;
+  uint32_t sm_count_;
 };
 
 }  // namespace engine

@@ -7,32 +7,50 @@
 
 #include <cstdint>
 
-#include "pluq/abi.h"
+#include "pluq/ext/gemm.h"
 
 namespace pluq {
 
-// The paged KV cache, laid out as model/kv_view.h says.
-struct DeviceKv {
-  uint32_t dtype = PLUQ_DTYPE_F16;  // F32, F16, BF16, F8_E4M3, F8_E5M2 or I8
-  int64_t num_blocks = 0, kv_heads = 0, head_dim = 0;
-  const int32_t* table = nullptr;  // [ceil(length / 16)]
+// Consecutive new tokens of one sequence and its paged KV cache (laid out as model/kv_view.h says),
+// as kernels read it from memory of the device.
+struct DeviceChunk {
   void* k = nullptr;
   void* v = nullptr;
-  bool token_scales = false;
   float* k_scale = nullptr;  // 8-bit types, else null
   float* v_scale = nullptr;
+  int64_t num_blocks = 0;
+  int32_t first_row = 0, count = 0;  // its rows in the batch
+  int32_t start = 0;                 // position of the first token
+  int32_t table = 0;                 // its block table's place in AttentionBatch::tables
+  int64_t reserved = 0;
 };
 
-// Consecutive tokens of one sequence: rows of qkv [count, ld] with q [heads, head_dim], then k and
-// v [kv_heads, head_dim] each.
+// The sequences of a forward pass. Kernels take everything that changes from one decode step to the
+// next from memory, so that a recorded pass can be run again.
+struct AttentionBatch {
+  const DeviceChunk* chunks = nullptr;  // [num_chunks]
+  const int32_t* row_chunk = nullptr;   // [rows] the chunk of each row
+  const int32_t* tables = nullptr;      // block tables
+  int64_t rows = 0, num_chunks = 0;
+  int64_t longest = 0;                 // tokens of the longest chunk
+  int64_t keys = 0;                    // no chunk has more keys, new ones included
+  uint32_t kv_dtype = PLUQ_DTYPE_F16;  // F32, F16, BF16, F8_E4M3, F8_E5M2 or I8
+  bool token_scales = false;
+};
+
+// Rows of qkv [rows, ld]: q [heads, head_dim], then k and v [kv_heads, head_dim] each.
 struct AttentionShape {
-  int64_t count = 0, ld = 0;
-  int64_t start = 0;  // position of the first token
+  int64_t ld = 0;
   int64_t heads = 0, kv_heads = 0, head_dim = 0;
   int64_t layer = 0;
   int64_t window = 0;  // keys a query sees, itself included; 0: all
   float scale = 1, softcap = 0;
 };
+
+// Floats of scratch that attention() may need.
+inline int64_t attention_partial_floats(uint32_t sm_count, int64_t head_dim) {
+  return int64_t{4} * sm_count * 16 * (head_dim + 2);
+}
 
 enum class DeviceActivation { kSilu, kGeluTanh, kGelu };
 
@@ -46,22 +64,26 @@ class EngineOps {
   // y [rows, hidden] = norm(x of row list[i], or i without a list); without a weight: x itself.
   virtual void rms_norm(const float* x, const float* weight, const int32_t* list, uint16_t* y,
                         int64_t rows, int64_t hidden, float eps) = 0;
-  // x [rows, hidden] += multiplier * norm(y), or y itself without a weight
+  // x [rows, hidden] += multiplier * norm(y), or y itself without a weight; then, with h, h [rows,
+  // hidden] = norm(x) by `next`, or x itself without it. h may be y.
   virtual void add_block(float* x, const uint16_t* y, const float* weight, int64_t rows,
-                         int64_t hidden, float eps, float multiplier) = 0;
+                         int64_t hidden, float eps, float multiplier, const float* next,
+                         uint16_t* h) = 0;
   virtual void add_block(float* x, const float* y, const float* weight, int64_t rows,
-                         int64_t hidden, float eps, float multiplier) = 0;
+                         int64_t hidden, float eps, float multiplier, const float* next,
+                         uint16_t* h) = 0;
   // In place: each of `segments` parts of `size` columns, from column `first` of each row, is
   // normalised with weight [size].
   virtual void norm_segments(uint16_t* x, int64_t rows, int64_t ld, int64_t first, int64_t segments,
                              int64_t size, const float* weight, float eps) = 0;
   // Rotates q and k by cos and sin [context, half] (half 0: not at all), q in place, and stores k
-  // and v in the cache.
-  virtual void rotate_and_store(uint16_t* qkv, const AttentionShape& shape, const float* cos,
-                                const float* sin, int64_t half, const DeviceKv& kv) = 0;
-  // out [count, heads * head_dim]
-  virtual void attention(const uint16_t* qkv, const AttentionShape& shape, const DeviceKv& kv,
-                         uint16_t* out) = 0;
+  // and v in the caches.
+  virtual void rotate_and_store(uint16_t* qkv, const AttentionShape& shape,
+                                const AttentionBatch& batch, const float* cos, const float* sin,
+                                int64_t half) = 0;
+  // out [rows, heads * head_dim]; partial: attention_partial_floats()
+  virtual void attention(const uint16_t* qkv, const AttentionShape& shape,
+                         const AttentionBatch& batch, float* partial, uint16_t* out) = 0;
   // gate [rows, width] = act(gate) * up; up lies `width` columns behind, rows ld apart
   virtual void activate(uint16_t* gate, int64_t rows, int64_t width, int64_t ld,
                         DeviceActivation activation) = 0;
@@ -73,10 +95,9 @@ class EngineOps {
   // sum [.., hidden] of row list[i] / per_row += share[list[i]] * y [count, hidden]
   virtual void add_rows(float* sum, const int32_t* list, int64_t per_row, const float* share,
                         const uint16_t* y, int64_t count, int64_t hidden) = 0;
-  // y [m, n] = x [m, k] w^T + bias; w [n, k] of the 16-bit type; bias f32 [n] or null. y is of the
-  // 16-bit type, or f32.
-  virtual void multiply(const uint16_t* x, int64_t ldx, const uint16_t* w, const float* bias,
-                        int64_t m, int64_t n, int64_t k, void* y, int64_t ldy, bool y_is_f32) = 0;
+  // A product of 16-bit matrices of the ops' type, or of e4m3 ones; false when there is none for
+  // these arguments, and nothing was queued.
+  virtual bool gemm(const pluq_gemm_args& args) = 0;
   // y [count, k] = rows ids[i] of w
   virtual void gather(const uint16_t* w, const int32_t* ids, int64_t count, int64_t k,
                       uint16_t* y) = 0;

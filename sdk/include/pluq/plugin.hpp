@@ -445,6 +445,7 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
     bool exact = true;               // compute asked for
     bool float_activations = false;  // activations asked for
     bool has_bias = false;
+    uint32_t activation_dtype_id = 0;                              // of x and y: PLUQ_DTYPE_*
     int64_t in_features = 0, out_features = 0;                     // of the whole layer: K, N
     int64_t in_begin = 0, in_end = 0, out_begin = 0, out_end = 0;  // this shard
     std::vector<int64_t> output_parts;

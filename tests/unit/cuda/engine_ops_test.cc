@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "checkpoint/convert.h"
 #include "device/cuda/emulated_runtime.h"
+#include "pluq/float8.hpp"
 
 namespace pluq {
 namespace {
@@ -110,15 +111,28 @@ TEST_P(EngineOpsTest, BlocksAreAddedToTheResidual) {
   constexpr size_t kHidden = 100, kRows = 3;
   const std::vector<float> x = random(kRows * kHidden), y = random16(kRows * kHidden),
                            weight = random(kHidden);
-  const DeviceBuffer dy = upload(narrow(y)), dy32 = upload(y), dw = upload(weight);
+  const std::vector<float> next = random(kHidden);
+  const DeviceBuffer dy32 = upload(y), dw = upload(weight), dnext = upload(next);
   for (const bool with_weight : {true, false}) {
     for (const bool wide : {true, false}) {
       const DeviceBuffer dx = upload(x);
       const float* w = with_weight ? dw.as<float>() : nullptr;
       if (wide) {
-        ops().add_block(dx.as<float>(), dy32.as<const float>(), w, kRows, kHidden, 1e-6F, 0.25F);
+        ops().add_block(dx.as<float>(), dy32.as<const float>(), w, kRows, kHidden, 1e-6F, 0.25F,
+                        nullptr, nullptr);
       } else {
-        ops().add_block(dx.as<float>(), dy.as<const uint16_t>(), w, kRows, kHidden, 1e-6F, 0.25F);
+        // With the norm of the sum, over y itself.
+        const DeviceBuffer dh = upload(narrow(y));
+        ops().add_block(dx.as<float>(), dh.as<const uint16_t>(), w, kRows, kHidden, 1e-6F, 0.25F,
+                        with_weight ? dnext.as<float>() : nullptr, dh.as<uint16_t>());
+        const std::vector<float> sum = download<float>(dx);
+        std::vector<double> want_h;
+        for (size_t r = 0; r < kRows; ++r) {
+          const auto n =
+              normed(sum, r * kHidden, kHidden, with_weight ? next : std::vector<float>{}, 1e-6);
+          want_h.insert(want_h.end(), n.begin(), n.end());
+        }
+        near(download16(dh), want_h, bound(dtype()), 1e-6);
       }
       std::vector<double> want;
       for (size_t r = 0; r < kRows; ++r) {
@@ -139,6 +153,57 @@ struct AttentionCase {
   bool token_scales;
 };
 
+// K or V of a layer as the cache holds it.
+class Cached {
+ public:
+  Cached(const AttentionCase& c, std::vector<std::byte> bytes, std::vector<float> scales,
+         std::vector<int32_t> table, int64_t blocks, int64_t layer, bool is_v)
+      : c_(c),
+        bytes_(std::move(bytes)),
+        scales_(std::move(scales)),
+        table_(std::move(table)),
+        blocks_(blocks),
+        layer_(layer),
+        is_v_(is_v) {}
+
+  double at(int64_t token, int64_t head, int64_t column) const {
+    return value(table_[static_cast<size_t>(token / 16)], token % 16, head, column);
+  }
+  // The first token of a physical block.
+  double of_block(int64_t physical, int64_t head, int64_t column) const {
+    return value(physical, 0, head, column);
+  }
+
+ private:
+  double value(int64_t physical, int64_t slot, int64_t head, int64_t column) const {
+    const int64_t block = (layer_ * blocks_ + physical) * c_.kv_heads + head;
+    const auto i = static_cast<size_t>(block * 16 * c_.head_dim +
+                                       (is_v_ ? slot * c_.head_dim + column : column * 16 + slot));
+    const size_t scale_at =
+        static_cast<size_t>(c_.token_scales ? block * 16 + slot : layer_ * c_.kv_heads + head);
+    switch (c_.kv) {
+      case PLUQ_DTYPE_F8_E4M3:
+        return static_cast<double>(float8::from_e4m3(code(i))) * scales_[scale_at];
+      case PLUQ_DTYPE_F8_E5M2:
+        return static_cast<double>(float8::from_e5m2(code(i))) * scales_[scale_at];
+      case PLUQ_DTYPE_I8:
+        return static_cast<double>(static_cast<int8_t>(code(i))) * scales_[scale_at];
+      default:
+        break;
+    }
+    const size_t width = c_.kv == PLUQ_DTYPE_F32 ? 4 : 2;
+    return to_f32(c_.kv, std::span(bytes_).subspan(i * width, width))[0];
+  }
+  uint8_t code(size_t i) const { return static_cast<uint8_t>(bytes_[i]); }
+
+  const AttentionCase& c_;
+  std::vector<std::byte> bytes_;
+  std::vector<float> scales_;
+  std::vector<int32_t> table_;
+  int64_t blocks_, layer_;
+  bool is_v_;
+};
+
 // A cache filled token by token from position 0, then queries from `start` on.
 TEST_P(EngineOpsTest, AttentionOverThePagedCache) {
   const AttentionCase cases[] = {
@@ -151,6 +216,17 @@ TEST_P(EngineOpsTest, AttentionOverThePagedCache) {
       {"e4m3 per head", PLUQ_DTYPE_F8_E4M3, 4, 2, 32, 16, 17, 4, 0, 0, false},
       {"e5m2 per token", PLUQ_DTYPE_F8_E5M2, 4, 2, 32, 16, 17, 4, 0, 0, true},
       {"int8 per token", PLUQ_DTYPE_I8, 4, 2, 32, 16, 17, 4, 0, 0, true},
+      // Many rows per head of K: blocks of 64 rows
+      {"f16 prompt", PLUQ_DTYPE_F16, 4, 1, 64, 32, 50, 35, 0, 0, false},
+      {"bf16 prompt, window", PLUQ_DTYPE_BF16, 2, 1, 128, 32, 40, 70, 33, 0, false},
+      {"e4m3 prompt per token", PLUQ_DTYPE_F8_E4M3, 4, 1, 80, 40, 3, 30, 0, 0, true},
+      {"int8 prompt of 256 columns", PLUQ_DTYPE_I8, 4, 1, 256, 16, 3, 20, 0, 20, false},
+      // One token after many: parts of the keys by several blocks
+      {"f16 long", PLUQ_DTYPE_F16, 4, 2, 32, 16, 600, 1, 0, 0, false},
+      {"f16 of 256 columns", PLUQ_DTYPE_F16, 2, 1, 256, 16, 290, 1, 0, 0, false},
+      {"e5m2 long per token", PLUQ_DTYPE_F8_E5M2, 4, 2, 32, 16, 530, 1, 0, 0, true},
+      {"bf16 long, window", PLUQ_DTYPE_BF16, 4, 2, 48, 16, 600, 1, 300, 0, false},
+      {"odd heads", PLUQ_DTYPE_F16, 2, 1, 40, 16, 20, 2, 0, 0, false},
   };
   for (const AttentionCase& c : cases) {
     SCOPED_TRACE(c.name);
@@ -160,6 +236,7 @@ TEST_P(EngineOpsTest, AttentionOverThePagedCache) {
     std::vector<int32_t> table;
     for (int64_t b = 0; b < (context + 15) / 16; ++b)
       table.push_back(static_cast<int32_t>(blocks - 1 - b));
+    table.push_back(0);  // of a second sequence
     std::vector<float> cos, sin;
     for (int64_t i = 0; i < context * c.half; ++i) {
       cos.push_back(std::cos(0.01F * static_cast<float>(i)));
@@ -173,7 +250,8 @@ TEST_P(EngineOpsTest, AttentionOverThePagedCache) {
                                                                                  : 1;
     const auto elements = static_cast<uint64_t>(layers * blocks * c.kv_heads * 16 * c.head_dim);
     const DeviceBuffer dk = empty(elements * element), dv = empty(elements * element);
-    const std::vector<float> given(static_cast<size_t>(layers * c.kv_heads), 2.0F / 400);
+    const std::vector<float> given(static_cast<size_t>(layers * c.kv_heads),
+                                   c.kv == PLUQ_DTYPE_I8 ? 3.0F / 127 : 3.0F / 400);
     const bool scaled = element == 1;
     const DeviceBuffer ks = c.token_scales
                                 ? empty(static_cast<uint64_t>(layers * blocks * c.kv_heads) * 64)
@@ -181,16 +259,6 @@ TEST_P(EngineOpsTest, AttentionOverThePagedCache) {
     const DeviceBuffer vs = c.token_scales
                                 ? empty(static_cast<uint64_t>(layers * blocks * c.kv_heads) * 64)
                                 : upload(given);
-    DeviceKv kv{c.kv,
-                blocks,
-                c.kv_heads,
-                c.head_dim,
-                dt.as<int32_t>(),
-                dk.data(),
-                dv.data(),
-                c.token_scales,
-                scaled ? ks.as<float>() : nullptr,
-                scaled ? vs.as<float>() : nullptr};
     AttentionShape shape;
     shape.ld = width;
     shape.heads = c.heads;
@@ -200,19 +268,51 @@ TEST_P(EngineOpsTest, AttentionOverThePagedCache) {
     shape.window = c.window;
     shape.scale = 0.3F;
     shape.softcap = c.softcap;
-    // Two chunks: the tokens before start, and the queries.
+    // The tokens before start, then the queries behind a first chunk of another sequence (one token
+    // at position 0, in the last block).
+    const DeviceBuffer partial =
+        empty(static_cast<uint64_t>(attention_partial_floats(4, c.head_dim)) * 4);
     auto* rows = device_qkv.as<uint16_t>();
-    for (const auto& [start, count] :
-         {std::pair<int64_t, int64_t>{0, c.start}, {c.start, c.count}}) {
-      if (count == 0) continue;
-      shape.start = start;
-      shape.count = count;
-      ops().rotate_and_store(rows + start * width, shape, dc.as<float>(), ds.as<float>(), c.half,
-                             kv);
-    }
-    const DeviceBuffer out = empty(static_cast<uint64_t>(c.count * c.heads) * d * 2);
-    ops().attention(rows + c.start * width, shape, kv, out.as<uint16_t>());
-
+    const auto chunk = [&](int64_t first_row, int64_t count, int64_t start, int64_t at) {
+      DeviceChunk d;
+      d.k = dk.data(), d.v = dv.data();
+      d.k_scale = scaled ? ks.as<float>() : nullptr;
+      d.v_scale = scaled ? vs.as<float>() : nullptr;
+      d.num_blocks = blocks;
+      d.first_row = static_cast<int32_t>(first_row), d.count = static_cast<int32_t>(count);
+      d.start = static_cast<int32_t>(start), d.table = static_cast<int32_t>(at);
+      return d;
+    };
+    const auto run = [&](const std::vector<DeviceChunk>& chunks, uint16_t* x, uint16_t* y) {
+      AttentionBatch batch;
+      std::vector<int32_t> row_chunk;
+      for (const DeviceChunk& d : chunks) {
+        row_chunk.insert(row_chunk.end(), static_cast<size_t>(d.count),
+                         static_cast<int32_t>(&d - chunks.data()));
+        batch.longest = std::max<int64_t>(batch.longest, d.count);
+        batch.keys = std::max<int64_t>(batch.keys, d.start + d.count);
+      }
+      const DeviceBuffer list = upload(chunks), of_rows = upload(row_chunk);
+      batch.chunks = list.as<DeviceChunk>();
+      batch.row_chunk = of_rows.as<int32_t>();
+      batch.tables = dt.as<int32_t>();
+      batch.rows = static_cast<int64_t>(row_chunk.size());
+      batch.num_chunks = static_cast<int64_t>(chunks.size());
+      batch.kv_dtype = c.kv;
+      batch.token_scales = c.token_scales;
+      ops().rotate_and_store(x, shape, batch, dc.as<float>(), ds.as<float>(), c.half);
+      if (y != nullptr) ops().attention(x, shape, batch, partial.as<float>(), y);
+    };
+    if (c.start > 0) run({chunk(0, c.start, 0, 0)}, rows, nullptr);
+    const DeviceBuffer both = empty(static_cast<uint64_t>((c.count + 1) * c.heads) * d * 2);
+    const std::vector<float> extra = random16(static_cast<size_t>(width), -2, 2);
+    DeviceBuffer x = empty(static_cast<uint64_t>((c.count + 1) * width) * 2);
+    runtime_->upload(x.data(), narrow(extra).data(), static_cast<uint64_t>(width) * 2);
+    runtime_->upload(x.as<uint16_t>() + width, rows + c.start * width,
+                     static_cast<uint64_t>(c.count * width) * 2);
+    run({chunk(0, 1, 0, static_cast<int64_t>(table.size()) - 1), chunk(1, c.count, c.start, 0)},
+        x.as<uint16_t>(), both.as<uint16_t>());
+    const std::vector<uint16_t> all = download<uint16_t>(both);
     const auto rotated = [&](int64_t token, int64_t head, bool is_v) {
       std::vector<double> v(d);
       const float* x = qkv.data() + token * width + head * c.head_dim;
@@ -228,39 +328,60 @@ TEST_P(EngineOpsTest, AttentionOverThePagedCache) {
       }
       return v;
     };
+    // What the caches hold, which is near what went in.
+    const Cached k(c, download<std::byte>(dk), download<float>(ks), table, blocks, layer, false),
+        v(c, download<std::byte>(dv), download<float>(vs), table, blocks, layer, true);
+    const double type = c.kv == PLUQ_DTYPE_F8_E4M3   ? 1.0 / 16
+                        : c.kv == PLUQ_DTYPE_F8_E5M2 ? 1.0 / 8
+                        : c.kv == PLUQ_DTYPE_I8      ? 3.0 / 127
+                        : c.kv == PLUQ_DTYPE_BF16    ? 1.0 / 256
+                                                     : 1.0 / 1024;
+    for (int64_t t = 0; t < context; ++t) {
+      for (int64_t h = 0; h < c.kv_heads; ++h) {
+        const auto true_k = rotated(t, c.heads + h, false),
+                   true_v = rotated(t, c.heads + c.kv_heads + h, true);
+        for (int64_t i = 0; i < c.head_dim; ++i) {
+          const auto at = static_cast<size_t>(i);
+          ASSERT_NEAR(k.at(t, h, i), true_k[at], std::abs(true_k[at]) * type + 0.02) << t;
+          ASSERT_NEAR(v.at(t, h, i), true_v[at], std::abs(true_v[at]) * type + 0.02) << t;
+        }
+      }
+    }
+    // From the rotated q that the kernel read and from those K and V. Weights are rounded to f16,
+    // for a bf16 cache to bf16, and so is q then.
+    const std::vector<float> q_rows = download16(x);
     std::vector<double> want;
+    for (int64_t h = 0; h < c.heads; ++h) {  // of the other sequence: its one value
+      for (int64_t i = 0; i < c.head_dim; ++i) {
+        want.push_back(v.of_block(0, h / (c.heads / c.kv_heads), i));
+      }
+    }
     for (int64_t t = c.start; t < context; ++t) {
       for (int64_t h = 0; h < c.heads; ++h) {
         const int64_t kv_head = h / (c.heads / c.kv_heads);
-        const auto q = rotated(t, h, false);
+        const float* q = q_rows.data() + (t - c.start + 1) * width + h * c.head_dim;
         std::vector<double> scores;
         const int64_t first = c.window > 0 ? std::max<int64_t>(0, t + 1 - c.window) : 0;
         for (int64_t key = first; key <= t; ++key) {
-          const auto k = rotated(key, c.heads + kv_head, false);
-          double s = 0;
-          for (size_t i = 0; i < d; ++i) s += q[i] * k[i];
-          s *= 0.3F;
-          scores.push_back(c.softcap > 0 ? c.softcap * std::tanh(s / c.softcap) : s);
+          double score = 0;
+          for (int64_t i = 0; i < c.head_dim; ++i) score += q[i] * k.at(key, kv_head, i);
+          score *= 0.3F;
+          scores.push_back(c.softcap > 0 ? c.softcap * std::tanh(score / c.softcap) : score);
         }
         double largest = scores[0], total = 0;
-        for (const double s : scores) largest = std::max(largest, s);
-        for (double& s : scores) total += s = std::exp(s - largest);
-        std::vector<double> sum(d);
-        for (int64_t key = first; key <= t; ++key) {
-          const auto v = rotated(key, c.heads + c.kv_heads + kv_head, true);
-          for (size_t i = 0; i < d; ++i)
-            sum[i] += scores[static_cast<size_t>(key - first)] / total * v[i];
+        for (const double score : scores) largest = std::max(largest, score);
+        for (double& score : scores) total += score = std::exp(score - largest);
+        for (int64_t i = 0; i < c.head_dim; ++i) {
+          double sum = 0;
+          for (int64_t key = first; key <= t; ++key) {
+            sum += scores[static_cast<size_t>(key - first)] / total * v.at(key, kv_head, i);
+          }
+          want.push_back(sum);
         }
-        want.insert(want.end(), sum.begin(), sum.end());
       }
     }
-    // q is rounded to 16 bits once more, K and V to the cache's type: errors of the scores times
-    // values up to 2.
-    const double cache = scaled                    ? 0.25
-                         : c.kv == PLUQ_DTYPE_BF16 ? 0.04
-                         : c.kv == PLUQ_DTYPE_F16  ? 6e-3
-                                                   : 0;
-    near(download16(out), want, bound(dtype()), cache + (dtype() == PLUQ_DTYPE_BF16 ? 0.04 : 6e-3));
+    const bool rounds_q = c.kv == PLUQ_DTYPE_BF16 && dtype() == PLUQ_DTYPE_F16;
+    near(widen(all), want, bound(dtype()), rounds_q ? 0.03 : c.kv == PLUQ_DTYPE_BF16 ? 8e-3 : 2e-3);
   }
 }
 
@@ -320,8 +441,16 @@ TEST_P(EngineOpsTest, ProductsOfAnyShape) {
     const DeviceBuffer dx = upload(narrow(x)), dw = upload(narrow(w)), db = upload(bias);
     for (const bool wide : {true, false}) {
       const DeviceBuffer dy = empty(static_cast<uint64_t>(m * ldy) * (wide ? 4 : 2));
-      ops().multiply(dx.as<uint16_t>(), ldx, dw.as<uint16_t>(), wide ? db.as<float>() : nullptr, m,
-                     n, k, dy.data(), ldy, wide);
+      pluq_gemm_args g{};
+      g.struct_size = sizeof g;
+      g.x_type = g.w_type = dtype();
+      g.y_type = wide ? PLUQ_DTYPE_F32 : dtype();
+      g.m = m, g.n = n, g.k = k;
+      g.x = dx.data(), g.ldx = ldx;
+      g.w = dw.data(), g.ldw = k;
+      g.bias = wide ? db.as<float>() : nullptr;
+      g.y = dy.data(), g.ldy = ldy;
+      ASSERT_TRUE(ops().gemm(g));
       std::vector<double> want(static_cast<size_t>(m * ldy));
       for (int64_t i = 0; i < m; ++i) {
         for (int64_t j = 0; j < n; ++j) {

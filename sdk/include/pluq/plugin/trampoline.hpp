@@ -56,6 +56,7 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
     out.exact = d.compute == PLUQ_COMPUTE_EXACT;
     out.float_activations = d.activations == PLUQ_ACTIVATIONS_FLOAT;
     out.has_bias = d.has_bias != 0;
+    out.activation_dtype_id = d.activation_dtype.id;
     out.in_features = d.in_features;
     out.out_features = d.out_features;
     out.in_begin = d.in_begin;
