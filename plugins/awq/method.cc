@@ -2,7 +2,7 @@
 #include "awq/method.h"
 
 #include "pluq/cpu/tables.hpp"
-#include "pluq/cuda/quantized/block_linear.hpp"
+#include "pluq/cuda/quantized/weight_only.hpp"
 #include "pluq/pack.hpp"
 #include "pluq/shard.hpp"
 
@@ -93,6 +93,10 @@ class GemmMethod final : public AwqMethod {
     finish(&out[2], 0, 1, -1);
     return out;
   }
+  bool stored_codes(const Tensors& tensors, cpu::StoredCodes* out) const override {
+    *out = {"qweight", static_cast<int>(cuda::CodeLayout::kAwq), tensors.at("qweight").dim(1)};
+    return true;
+  }
 
  protected:
   void codes(const Tensors& tensors, int64_t n, uint8_t* out) const override {
@@ -129,6 +133,11 @@ class GemvMethod final : public AwqMethod {
     finish(&out[1], 1, 0, 1);
     finish(&out[2], 1, 0, -1);
     return out;
+  }
+  bool stored_codes(const Tensors& tensors, cpu::StoredCodes* out) const override {
+    *out = {"qweight", static_cast<int>(cuda::CodeLayout::kStreamRow),
+            tensors.at("qweight").dim(1)};
+    return true;
   }
 
  protected:
@@ -264,7 +273,7 @@ std::unique_ptr<LinearMethod> make_method(const LayerDesc& layer, const Device& 
       break;
   }
   if (device.is_cuda() && cuda::has_ops(device.kind))
-    return cuda::int_blocks_method(std::move(method), device);
+    return cuda::int_device_method(std::move(method), device);
   return method;
 }
 

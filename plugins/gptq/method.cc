@@ -3,7 +3,7 @@
 #include "gptq/method.h"
 
 #include "gptq/grouped_int.h"
-#include "pluq/cuda/quantized/block_linear.hpp"
+#include "pluq/cuda/quantized/weight_only.hpp"
 #include "pluq/pack.hpp"
 
 namespace gptq {
@@ -52,6 +52,13 @@ class GptqMethod final : public GroupedInt {
     }
     if (has_order_tensor()) out.push_back(order_spec());
     return out;
+  }
+
+  bool stored_codes(const Tensors& tensors, cpu::StoredCodes* out) const override {
+    const auto layout =
+        settings_.planar ? cuda::CodeLayout::kPlanarDown : cuda::CodeLayout::kStreamDown;
+    *out = {"qweight", static_cast<int>(layout), tensors.at("qweight").dim(1)};
+    return true;
   }
 
  protected:
@@ -134,7 +141,7 @@ std::unique_ptr<LinearMethod> make_gptq(const LayerDesc& layer, const Device& de
                                         const Settings& settings) {
   auto method = std::make_unique<GptqMethod>(layer, device, settings);
   if (device.is_cuda() && cuda::has_ops(device.kind))
-    return cuda::int_blocks_method(std::move(method), device);
+    return cuda::int_device_method(std::move(method), device);
   return method;
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The compressed-tensors layout, pack-quantized (method.h has the drawing).
 #include "gptq/grouped_int.h"
-#include "pluq/cuda/quantized/block_linear.hpp"
+#include "pluq/cuda/quantized/weight_only.hpp"
 #include "pluq/pack.hpp"
 
 namespace gptq {
@@ -66,6 +66,12 @@ class PackedMethod final : public GroupedInt {
     if (has_order_tensor()) out.push_back(order_spec());
     out.insert(out.end(), input_specs().begin(), input_specs().end());
     return out;
+  }
+
+  bool stored_codes(const Tensors& tensors, cpu::StoredCodes* out) const override {
+    const auto layout = sparse_ ? cuda::CodeLayout::kSparseRow : cuda::CodeLayout::kStreamRow;
+    *out = {"weight_packed", static_cast<int>(layout), tensors.at("weight_packed").dim(1)};
+    return true;
   }
 
  protected:
@@ -136,7 +142,7 @@ std::unique_ptr<LinearMethod> make_packed(const LayerDesc& layer, const Device& 
                                           const Settings& settings) {
   auto method = std::make_unique<PackedMethod>(layer, device, settings);
   if (device.is_cuda() && cuda::has_ops(device.kind))
-    return cuda::int_blocks_method(std::move(method), device);
+    return cuda::int_device_method(std::move(method), device);
   return method;
 }
 

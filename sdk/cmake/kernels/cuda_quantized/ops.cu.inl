@@ -36,6 +36,28 @@ inline OpError block_linear(const pluq_exec *exec, const BlockLinear &l) {
   return registry.block_linear[format](exec, l);
 }
 
+inline OpError weight_only(const pluq_exec *exec, const WeightOnly &w) {
+  const auto launcher = registry.weight_only[w.bits == 8][wo_tile_index(wo_tile_m(w.m))];
+  if (launcher == nullptr || !wo_fits(w.n, w.k, w.bits, w.group)) {
+    return not_linked("weight_only, bits", w.bits);
+  }
+  return launcher(exec, w);
+}
+template <class Args>
+OpError linked(OpError (*launcher)(const pluq_exec *, const Args &), const pluq_exec *exec,
+               const Args &args) {
+  return launcher == nullptr ? not_linked("the part weight_only", 0) : launcher(exec, args);
+}
+inline OpError weight_only_repack(const pluq_exec *exec, const WeightOnlyRepack &p) {
+  return linked(registry.weight_only_repack, exec, p);
+}
+inline OpError weight_only_dequantize(const pluq_exec *exec, const WeightOnlyDequantize &d) {
+  return linked(registry.weight_only_dequantize, exec, d);
+}
+inline OpError gather_columns(const pluq_exec *exec, const GatherColumns &g) {
+  return linked(registry.gather_columns, exec, g);
+}
+
 }  // namespace PLUQ_CUDA_SIDE
 
 #if PLUQ_CUDA_EMULATE
@@ -45,7 +67,8 @@ const QuantizedOps &quantized_ops_device() {
 #endif
   static const QuantizedOps ops{&launch_upload,     &launch_pack_bytes, &launch_sum_bytes,
                                 &launch_pack_codes, &launch_round,      &launch_cast,
-                                &byte_gemm,         &block_linear};
+                                &byte_gemm,         &block_linear,      &weight_only,
+                                &weight_only_repack, &weight_only_dequantize, &gather_columns};
   return ops;
 }
 

@@ -1,6 +1,6 @@
 # Translation units of the family `quantized` (pluq/cuda/quantized/ops.h) by part; a plugin names the parts it needs,
 # `ops` always comes along.
-set(parts ops s8 fp8 int byte nf4 mxfp4 nvfp4 gguf)
+set(parts ops s8 fp8 int weight_only byte nf4 mxfp4 nvfp4 gguf)
 set(sources_ops cuda_quantized/ops.cu.inl)
 set(sources_s8 "cuda_quantized/byte_gemm.cu.inl|0")
 set(sources_fp8 "")
@@ -15,4 +15,10 @@ set(sources_nvfp4 "cuda_quantized/block_linear.cu.inl|Float4Decoder<false>")
 set(sources_gguf "")
 foreach(type IN ITEMS Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K Q3_K Q4_K Q5_K Q6_K)
   list(APPEND sources_gguf "cuda_quantized/block_linear.cu.inl|GgufDecoder<gguf::k${type}>")
+endforeach()
+set(sources_weight_only cuda_quantized/weight_only_load.cu.inl)
+foreach(bits 4 8)
+  foreach(rows 8 16 32 64 128)
+    list(APPEND sources_weight_only "cuda_quantized/weight_only.cu.inl|${bits}, ${rows}")
+  endforeach()
 endforeach()

@@ -44,6 +44,13 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
   // How the checkpoint rounds activations to int8, if it does.
   enum class IntInputs { kFloat, kToken, kTokenAsym, kStatic };
 
+  // A tensor that holds all codes of a layer, as kernels that repack on a device read it.
+  struct StoredCodes {
+    const char* tensor = nullptr;
+    int layout = 0;     // pluq::cuda::CodeLayout
+    int64_t pitch = 0;  // words between rows
+  };
+
   class IntLinear : public LinearMethod {
    public:
     IntLinear(const LayerDesc& layer, const Device& device, const IntTables& tables)
@@ -194,6 +201,12 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
     float offset_of(const Tensors& tensors, int64_t n, int64_t g) const {
       return offset(tensors, n, g);
     }
+    // Where the codes lie, for formats whose layout a device can read itself.
+    virtual bool stored_codes(const Tensors& tensors, StoredCodes* out) const {
+      (void)tensors, (void)out;
+      return false;
+    }
+    int bits() const { return bits_; }
     // Whether activations are rounded; known before the values are.
     bool rounds_inputs() const {
       return inputs_ != IntInputs::kFloat && !layer().float_activations;

@@ -191,7 +191,7 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
     const char *packed_, *scales_;
   };
 
-  // The device method of a format of integer codes.
+  // The device method of a format of integer codes (weight_only.hpp has a faster one).
   template <class Method>
   std::unique_ptr<LinearMethod> int_blocks_method(std::unique_ptr<Method> cpu,
                                                   const Device& device) {

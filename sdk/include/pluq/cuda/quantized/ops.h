@@ -11,6 +11,7 @@
 #include <string>
 
 #include "pluq/abi.h"
+#include "pluq/cuda/quantized/weight_only.h"
 
 namespace pluq {
 namespace cuda {
@@ -225,6 +226,11 @@ struct QuantizedOps {
   OpError (*cast)(const pluq_exec *exec, const RoundActivations &args, Real out_type);
   OpError (*byte_gemm)(const pluq_exec *exec, const ByteGemm &args);
   OpError (*block_linear)(const pluq_exec *exec, const BlockLinear &args);
+  // These four need the part `weight_only`.
+  OpError (*weight_only)(const pluq_exec *exec, const WeightOnly &args);
+  OpError (*weight_only_repack)(const pluq_exec *exec, const WeightOnlyRepack &args);
+  OpError (*weight_only_dequantize)(const pluq_exec *exec, const WeightOnlyDequantize &args);
+  OpError (*gather_columns)(const pluq_exec *exec, const GatherColumns &args);
 };
 
 const QuantizedOps &quantized_ops_emulated();

@@ -18,6 +18,11 @@ struct Registry {
   OpError (*byte_gemm[kByteKinds])(const pluq_exec *, const ByteGemm &);           // by ByteKind
   OpError (*block_linear[kBlockFormats])(const pluq_exec *, const BlockLinear &);  // by BlockFormat
   OpError (*gguf[kGgufTypes])(const pluq_exec *, const BlockLinear &);  // by ggml's number
+  // by 4 or 8 bits, by wo_tile_index
+  OpError (*weight_only[2][kWoTiles])(const pluq_exec *, const WeightOnly &);
+  OpError (*weight_only_repack)(const pluq_exec *, const WeightOnlyRepack &);
+  OpError (*weight_only_dequantize)(const pluq_exec *, const WeightOnlyDequantize &);
+  OpError (*gather_columns)(const pluq_exec *, const GatherColumns &);
 };
 inline Registry registry;  // zero until the instances' initialisers have run
 
