@@ -9,24 +9,14 @@
 #include <utility>
 #include <vector>
 
+#include "pluq/cuda/linear.hpp"
 #include "pluq/cuda/quantized/ops.h"
-#include "pluq/plugin.hpp"
 
 namespace pluq {
 namespace cuda {
 inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
 
-  inline void check(const OpError& e) {
-    if (e) throw PluginError{e.status, e.text};
-  }
-
-  // Whether this plugin holds kernels for a kind of device.
-  inline bool has_ops(uint32_t device_kind) {
-#if defined(PLUQ_HAS_CUDA) && PLUQ_HAS_CUDA
-    if (device_kind == PLUQ_DEVICE_CUDA) return true;
-#endif
-    return device_kind == PLUQ_DEVICE_CUDA_EMULATED;
-  }
+  inline bool has_ops(uint32_t device_kind) { return has_kernels(device_kind); }
   inline const QuantizedOps& ops_for(const pluq_exec& exec) {
 #if defined(PLUQ_HAS_CUDA) && PLUQ_HAS_CUDA
     if (exec.device_kind == PLUQ_DEVICE_CUDA) return quantized_ops_device();
@@ -34,20 +24,6 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
     if (exec.device_kind != PLUQ_DEVICE_CUDA_EMULATED)
       throw unsupported("this plugin was built without kernels for the device asked for");
     return quantized_ops_emulated();
-  }
-
-  inline Real real_type(const pluq_dtype& type, const char* what) {
-    switch (type.id) {
-      case PLUQ_DTYPE_F16:
-        return Real::kF16;
-      case PLUQ_DTYPE_BF16:
-        return Real::kBf16;
-      case PLUQ_DTYPE_F32:
-        return Real::kF32;
-      default:
-        throw unsupported(std::string(what) + " is " + dtype_name(type.id) +
-                          "; F16, BF16 and F32 are built");
-    }
   }
 
   // Consecutive arrays in one buffer, each at a multiple of 256 bytes.
@@ -116,10 +92,7 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
     }
     void apply_on_device(const pluq_exec& exec, const pluq_activation& x, const float* bias,
                          const pluq_output& y) const override {
-      if (x.rows != nullptr || x.quantized != nullptr) {
-        throw unsupported("layer " + layer().name +
-                          ": ranges of rows and rounded activations from the host are not built");
-      }
+      plain_input(layer(), x);
       device_->apply(exec, kept(), x, bias, y);
     }
     void dequantize(const Tensors& tensors, int64_t n_begin, int64_t n_end, float* out,
