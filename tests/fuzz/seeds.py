@@ -44,7 +44,7 @@ names = ['<unk>', '<s>', '</s>', 'a', 'b', 'ab', ' a', '\u2581a']
 keys = {'general.architecture': 'llama', 'llama.block_count': 1, 'llama.embedding_length': 8, 'llama.feed_forward_length': 8,
         'llama.attention.head_count': 2, 'llama.attention.head_count_kv': 1, 'llama.context_length': 16, 'llama.vocab_size': len(names),
         'llama.attention.layer_norm_rms_epsilon': 1e-5, 'llama.rope.freq_base': 1e4, 'tokenizer.ggml.model': 'llama',
-        'tokenizer.ggml.tokens': names, 'tokenizer.ggml.bos_token_id': 1, 'tokenizer.ggml.eos_token_id': 2}
+        'tokenizer.ggml.tokens': names, 'tokenizer.ggml.scores': [0.0] * len(names), 'tokenizer.ggml.bos_token_id': 1, 'tokenizer.ggml.eos_token_id': 2}
 
 
 def f32(*shape):
