@@ -81,9 +81,13 @@ void write_file_durably(const std::string& path, std::string_view data) {
   if (::close(file.release()) != 0) give_up("close");
   if (::rename(temporary.c_str(), path.c_str()) != 0) give_up("rename");
   const size_t slash = path.rfind('/');
-  const std::string directory = slash == std::string::npos ? "." : path.substr(0, slash + 1);
-  Descriptor folder(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (folder.get() >= 0) ::fsync(folder.get());
+  sync_directory(slash == std::string::npos ? "." : path.substr(0, slash + 1));
+}
+
+void sync_directory(const std::string& directory) {
+  const Descriptor folder(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (folder.get() < 0 || ::fsync(folder.get()) == 0 || errno == EINVAL) return;
+  fail(ErrorKind::kFailed, "{}: cannot sync: {}", directory, std::strerror(errno));
 }
 
 std::shared_ptr<const MappedFile> MappedFile::open(const std::string& path) {

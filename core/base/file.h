@@ -20,6 +20,10 @@ std::string read_file(const std::string& path, size_t max_bytes);
 // Error(kFailed).
 void write_file_durably(const std::string& path, std::string_view data);
 
+// Makes renames in a directory durable; nothing where the file system cannot sync directories.
+// Throws Error(kFailed).
+void sync_directory(const std::string& directory);
+
 // A read-only private map of a whole file; bytes stay valid until the last copy of the map is gone.
 class MappedFile {
  public:

@@ -82,6 +82,7 @@ void ModelWriter::give_up() {
     fs::remove(directory_ + "/" + s.name + kPartial, ec);
   }
   for (const std::string& f : files_) fs::remove(directory_ + "/" + f + kPartial, ec);
+  for (const std::string& f : named_) fs::remove(directory_ + "/" + f, ec);
   if (created_) fs::remove(directory_, ec);  // only when empty
 }
 
@@ -186,9 +187,9 @@ void ModelWriter::finish() {
   }
   for (Shard& s : shards_) {
     const int fd = std::exchange(s.fd, -1);
-    const bool synced = ::fsync(fd) == 0;
-    const int error = errno;
-    if (::close(fd) != 0 || !synced) {
+    int error = ::fsync(fd) == 0 ? 0 : errno;
+    if (::close(fd) != 0 && error == 0) error = errno;
+    if (error != 0) {
       fail(ErrorKind::kFailed, "{}/{}: cannot sync: {}", directory_, s.name, std::strerror(error));
     }
   }
@@ -211,12 +212,9 @@ void ModelWriter::finish() {
     if (::rename((path + kPartial).c_str(), path.c_str()) != 0) {
       fail(ErrorKind::kFailed, "{}: cannot rename: {}", path, std::strerror(errno));
     }
+    named_.push_back(name);
   }
-  const int fd = ::open(directory_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd >= 0) {
-    ::fsync(fd);
-    ::close(fd);
-  }
+  sync_directory(directory_);
   finished_ = true;
 }
 

@@ -58,6 +58,7 @@ class ModelWriter {
   std::vector<Shard> shards_;
   std::map<std::string, size_t, std::less<>> index_;
   std::vector<std::string> files_;  // small files, under their temporary names
+  std::vector<std::string> named_;  // what has its final name already
 };
 
 }  // namespace pluq

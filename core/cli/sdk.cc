@@ -7,6 +7,9 @@
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -34,8 +37,32 @@ void check_name(const std::string& name) {
   }
 }
 
-std::string filled(std::string_view text, const std::string& name, const std::string& prefix) {
-  std::string out(text);
+// The lines of a template for one kind of plugin. A line that holds <cpu>, </cpu>, <cuda> or
+// </cuda> is a mark and left out; what lies between the marks of the other kind is left out, too.
+std::string lines_of(std::string_view text, bool cuda) {
+  std::string out;
+  bool keep = true;
+  while (!text.empty()) {
+    const size_t end = text.find('\n');
+    const std::string_view line = text.substr(0, end == std::string_view::npos ? end : end + 1);
+    text.remove_prefix(line.size());
+    const auto holds = [&](std::string_view mark) {
+      return line.find(mark) != std::string_view::npos;
+    };
+    if (holds("<cpu>")) {
+      keep = !cuda;
+    } else if (holds("<cuda>")) {
+      keep = cuda;
+    } else if (holds("</cpu>") || holds("</cuda>")) {
+      keep = true;
+    } else if (keep) {
+      out += line;
+    }
+  }
+  return out;
+}
+
+std::string filled(std::string out, const std::string& name, const std::string& prefix) {
   for (const auto& [key, value] :
        {std::pair<std::string, std::string>{"@ID@", name}, {"@PREFIX@", prefix}}) {
     for (size_t at = out.find(key); at != std::string::npos; at = out.find(key, at + value.size()))
@@ -46,8 +73,6 @@ std::string filled(std::string_view text, const std::string& name, const std::st
 
 void sdk_new(const Flags& f, const CommonFlags& common) {
   check_name(f.name);
-  if (f.cuda)
-    fail_usage("pluq sdk new --cuda: not built yet; without it the plugin has CPU code only");
   const fs::path dir = f.dir.empty() ? fs::path(f.name) : fs::path(f.dir);
   std::error_code ec;
   if (fs::exists(dir, ec) && (!fs::is_directory(dir, ec) || !fs::is_empty(dir, ec))) {
@@ -60,12 +85,17 @@ void sdk_new(const Flags& f, const CommonFlags& common) {
   // The install tree that this program is part of, for the commands in the files.
   const fs::path program = fs::read_symlink("/proc/self/exe", ec);
   const std::string prefix = ec ? "/usr/local" : program.parent_path().parent_path().string();
-  const std::pair<std::string, std::string_view> files[] = {{f.name + ".cc", kTemplateFormat},
-                                                            {"CMakeLists.txt", kTemplateCMake},
-                                                            {"README.md", kTemplateReadme}};
+  std::vector<std::pair<std::string, std::string_view>> files = {{f.name + ".cc", kTemplateFormat},
+                                                                 {"CMakeLists.txt", kTemplateCMake},
+                                                                 {"README.md", kTemplateReadme}};
+  if (f.cuda) {
+    files.emplace_back(f.name + ".h", kTemplateKernelHeader);
+    files.emplace_back(f.name + ".cu.inl", kTemplateKernel);
+  }
   try {
-    for (const auto& [name, text] : files)
-      write_file_durably((dir / name).string(), filled(text, f.name, prefix));
+    for (const auto& [name, text] : files) {
+      write_file_durably((dir / name).string(), filled(lines_of(text, f.cuda), f.name, prefix));
+    }
   } catch (const Error&) {
     for (const auto& [name, text] : files) fs::remove(dir / name, ec);
     if (made) fs::remove(dir, ec);
@@ -78,27 +108,39 @@ void sdk_new(const Flags& f, const CommonFlags& common) {
     return;
   }
   if (common.quiet) return;
+  const std::string plugins = dir.string() + "/build/lib/pluq/plugins";
   fmt::print(
-      "{}: a format in one file. Build it, test it, use it:\n"
+      "{}: a format in {}. Build it, test it, use it:\n"
       "  cmake -S {} -B {}/build -DCMAKE_PREFIX_PATH={} && cmake --build {}/build\n"
-      "  pluq plugins check {}/build/lib/pluq/plugins/{}.so\n"
-      "  pluq quantize MODEL -o OUT --format {} --plugins {}/build/lib/pluq/plugins\n",
-      dir.string(), dir.string(), dir.string(), prefix, dir.string(), dir.string(), f.name, f.name,
-      dir.string());
+      "  pluq plugins check {}/{}.so\n"
+      "  pluq quantize MODEL -o OUT --format {} --plugins {}\n",
+      dir.string(), f.cuda ? "one file, its CUDA kernels in another" : "one file", dir.string(),
+      dir.string(), prefix, dir.string(), plugins, f.name, f.name, plugins);
+  if (f.cuda) {
+    fmt::print("  pluq run OUT -p \"Hello\" --plugins {} --device cuda-emulated\n", plugins);
+  }
 }
 
 }  // namespace
 
 Verb add_sdk(CLI::App& app, CommonFlags& common) {
   CLI::App* verb = app.add_subcommand("sdk", "Begin a format plugin of your own");
-  verb->footer("Example: pluq sdk new my_format --dir ./my_format");
+  verb->footer(
+      "Examples:\n  pluq sdk new my_format --dir ./my_format\n"
+      "  pluq sdk new my_format --cuda");
   verb->require_subcommand(1);
   static Flags f;
   CLI::App* create =
       verb->add_subcommand("new", "Write a complete plugin: one C++ file and its CMakeLists.txt");
+  create->footer(
+      "The plugin is a format of 4-bit weights to change: it builds against this pluq with one "
+      "command, passes\n'pluq plugins check', quantizes models and runs them.\n"
+      "Example: pluq sdk new my_format --cuda --dir ./my_format");
   create->add_option("NAME", f.name, "Id of the format: a-z, 0-9 and _")->required();
   create->add_option("--dir", f.dir, "Directory to write to (default ./NAME)")->type_name("DIR");
-  create->add_flag("--cuda", f.cuda, "")->group("");
+  create->add_flag("--cuda", f.cuda,
+                   "With CUDA kernels: one source for GPUs and for --device cuda-emulated, which "
+                   "needs no nvcc");
   add_common_flags(*create, common);
   return {verb, [&common] { sdk_new(f, common); }};
 }

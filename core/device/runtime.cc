@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cstdlib>
 #include <mutex>
 #include <string>
 #include <vector>
@@ -51,6 +52,16 @@ OpenRuntimes& open_runtimes() {
   return runtimes;
 }
 
+// The emulator's detectors: without those of shared memory unless asked for, they take time and the
+// kernels' own tests have them on.
+uint32_t emulator_checks() {
+  const char* text = std::getenv("PLUQ_CUDA_CHECKS");
+  const std::string_view words = text == nullptr ? "" : text;
+  if (words.empty() || words == "bounds") return PLUQ_EMU_CHECK_GLOBAL;
+  if (words == "all") return PLUQ_EMU_CHECK_ALL;
+  fail_usage("PLUQ_CUDA_CHECKS={}: unknown; accepted are bounds, all", printable(words));
+}
+
 }  // namespace
 
 RuntimeEntry::RuntimeEntry(DeviceRuntime* runtime) : runtime_(runtime) {
@@ -71,10 +82,8 @@ DeviceRuntime* find_runtime(uint32_t kind, void* stream) {
 }
 
 std::shared_ptr<DeviceRuntime> open_device(const DeviceChoice& choice) {
-  if (choice.kind == PLUQ_DEVICE_CUDA_EMULATED) {
-    // End to end the engine's kernels run without the detectors, which their own tests have on.
-    return std::make_shared<EmulatedRuntime>(choice.capability, PLUQ_EMU_CHECK_GLOBAL);
-  }
+  if (choice.kind == PLUQ_DEVICE_CUDA_EMULATED)
+    return std::make_shared<EmulatedRuntime>(choice.capability, emulator_checks());
   if (choice.kind == PLUQ_DEVICE_CUDA) return open_cuda(choice.index);
   return nullptr;
 }

@@ -98,7 +98,8 @@ struct DeviceChoice {
 DeviceChoice parse_device(std::string_view text);
 
 // The runtime of a choice, or nothing for the CPU. Throws Error(kUsage) that says what was looked
-// for when there is no GPU or the CUDA part of pluq is missing.
+// for when there is no GPU or the CUDA part of pluq is missing. PLUQ_CUDA_CHECKS=bounds|all says
+// what the emulated device checks.
 std::shared_ptr<DeviceRuntime> open_device(const DeviceChoice& choice);
 
 // The open runtime with this stream (pluq_exec.device_kind and .stream), or null. Thread-safe.

@@ -8,6 +8,8 @@
 #include <charconv>
 #include <cmath>
 #include <cstring>
+#include <exception>
+#include <mutex>
 #include <utility>
 
 #include "base/error.h"
@@ -283,42 +285,71 @@ std::vector<WeightSpecInfo> QuantizeJob::output_specs(size_t layer) const {
                     });
 }
 
-void QuantizeJob::solve(const pluq_exec* exec, const Callbacks& callbacks) const {
-  pluq_quantize_context context{};
-  context.struct_size = sizeof context;
-  context.host = &host_table();
-  context.exec = exec;
-  context.user = const_cast<Callbacks*>(&callbacks);
-  // The host's own exceptions travel through the plugin as statuses.
-  const auto guard = [](const auto& body) -> pluq_status* {
+namespace {
+
+// What the callbacks of one solve share. The host's own exceptions travel through the plugin as
+// statuses; a failure of the host (a full disk) is kept, so that it is not told as the plugin's.
+struct Solving {
+  const QuantizeJob::Callbacks* callbacks;
+  std::mutex mutex;
+  std::exception_ptr failure;
+
+  template <class Body>
+  pluq_status* guard(const Body& body) {
     try {
       body();
       return nullptr;
     } catch (const std::exception& e) {
+      const auto* error = dynamic_cast<const Error*>(&e);
+      if (error == nullptr || error->kind() != ErrorKind::kPlugin) {
+        const std::lock_guard lock(mutex);
+        if (failure == nullptr) failure = std::current_exception();
+      }
       return host_table().status_new(&host_table(), PLUQ_STATUS_INTERNAL, e.what(),
                                      std::strlen(e.what()));
     }
-  };
-  static constexpr auto g = guard;
+  }
+  static Solving& of(const pluq_quantize_context* c) { return *static_cast<Solving*>(c->user); }
+};
+
+pluq_status* no_statistics() {
+  constexpr std::string_view text = "no calibration statistics were asked for";
+  return host_table().status_new(&host_table(), PLUQ_STATUS_INTERNAL, text.data(), text.size());
+}
+
+}  // namespace
+
+void QuantizeJob::solve(const pluq_exec* exec, const Callbacks& callbacks) const {
+  Solving solving{&callbacks, {}, {}};
+  pluq_quantize_context context{};
+  context.struct_size = sizeof context;
+  context.host = &host_table();
+  context.exec = exec;
+  context.user = &solving;
   context.rows = [](const pluq_quantize_context* c, size_t layer, int64_t begin, int64_t end,
                     float* out, int64_t ld) {
-    return g([&] { static_cast<Callbacks*>(c->user)->rows(layer, begin, end, out, ld); });
+    Solving& s = Solving::of(c);
+    return s.guard([&] { s.callbacks->rows(layer, begin, end, out, ld); });
   };
   context.emit = [](const pluq_quantize_context* c, size_t layer, pluq_str suffix, int64_t begin,
                     int64_t end, const void* data, uint64_t bytes) {
-    return g([&] {
-      static_cast<Callbacks*>(c->user)->emit(layer, text_of(suffix), begin, end,
-                                             {static_cast<const std::byte*>(data), bytes});
+    Solving& s = Solving::of(c);
+    return s.guard([&] {
+      s.callbacks->emit(layer, text_of(suffix), begin, end,
+                        {static_cast<const std::byte*>(data), bytes});
     });
   };
-  context.hessian = [](const pluq_quantize_context*, float*, int64_t) {
-    return g([] { throw std::runtime_error("no calibration statistics were asked for"); });
-  };
+  context.hessian = [](const pluq_quantize_context*, float*, int64_t) { return no_statistics(); };
   context.input_stats = [](const pluq_quantize_context*, float*, float*) {
-    return g([] { throw std::runtime_error("no calibration statistics were asked for"); });
+    return no_statistics();
   };
-  call_plugin(fmt::format("format '{}': quantize", format_),
-              [&] { return api_->solve(job_, &context); });
+  try {
+    call_plugin(fmt::format("format '{}': quantize", format_),
+                [&] { return api_->solve(job_, &context); });
+  } catch (const Error&) {
+    if (solving.failure == nullptr) throw;
+  }
+  if (solving.failure != nullptr) std::rethrow_exception(solving.failure);
 }
 
 // ------------------------------------------------------------------ FormatHandle

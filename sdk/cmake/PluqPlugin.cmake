@@ -1,4 +1,4 @@
-# pluq_add_plugin(NAME SOURCES a.cc kernels_portable.cc kernels_avx2.cc kernels_avx512.cc [CUDA_SOURCES x.cu]
+# pluq_add_plugin(NAME SOURCES a.cc kernels_portable.cc kernels_avx2.cc kernels_avx512.cc [CUDA_SOURCES x.cu.inl y.cu]
 #                 [KERNELS int float] [CUDA_KERNELS quantized/int] [LIBS target...])
 #
 # A format plugin: NAME.so, exporting nothing but the entry symbol and needing nothing but the C library. Flags follow
@@ -11,7 +11,9 @@
 # family is compiled once per build.
 # CUDA_KERNELS links families of CUDA kernels or parts of them (kernels/cuda_*/sources.cmake): always their twins for the emulated device,
 # and the device's own where nvcc is there (PluqCudaKernels.cmake).
-# CUDA_SOURCES are compiled when PLUQ_CUDA allows it and nvcc is there; PLUQ_HAS_CUDA is 1 or 0 in all sources.
+# CUDA_SOURCES: a kernel source X.cu.inl is compiled twice, always by the host compiler for the emulated device, and by nvcc
+# when it is there and PLUQ_CUDA allows it; X.cu.inl|INSTANCE sets PLUQ_INSTANCE, so that one source gives several translation
+# units. Other sources (X.cu) are for nvcc alone. PLUQ_HAS_CUDA is 1 or 0 in all sources: whether nvcc was there.
 include_guard(GLOBAL)
 include(${CMAKE_CURRENT_LIST_DIR}/PluqCudaKernels.cmake)
 
@@ -91,8 +93,15 @@ function(pluq_add_plugin name)
   if(ARG_CUDA_SOURCES OR ARG_CUDA_KERNELS)
     get_property(has_cuda GLOBAL PROPERTY PLUQ_CUDA_FOUND)
   endif()
-  if(ARG_CUDA_SOURCES AND has_cuda)
-    target_sources(${name} PRIVATE ${ARG_CUDA_SOURCES})
+  set(twins ${ARG_CUDA_SOURCES})
+  list(FILTER twins INCLUDE REGEX "\\.cu\\.inl(\\|.*)?$")
+  set(device_only ${ARG_CUDA_SOURCES})
+  if(twins)
+    list(REMOVE_ITEM device_only ${twins})
+    pluq_cuda_twins(${name} ${twins})
+  endif()
+  if(device_only AND has_cuda)
+    target_sources(${name} PRIVATE ${device_only})
     set_target_properties(${name} PROPERTIES CUDA_RUNTIME_LIBRARY Static CUDA_ARCHITECTURES "${PLUQ_CUDA_SM}")
   endif()
   if(ARG_CUDA_KERNELS)

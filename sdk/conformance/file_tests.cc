@@ -3,15 +3,13 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/ptrace.h>
-#include <sys/user.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cstring>
-#include <fstream>
-#include <map>
 
 #include "conformance/subject.h"
+#include "conformance/tracer.h"
 
 namespace pluq::conformance {
 namespace {
@@ -60,69 +58,20 @@ bool above_baseline(const uint8_t* code) {
   return repeat && (code[i + 1] == 0xb8 || code[i + 1] == 0xbd);  // POPCNT, LZCNT
 }
 
-// The executable pages of a file in a process.
-struct Ranges {
-  std::vector<std::pair<uint64_t, uint64_t>> all;
-  bool has(uint64_t at) const {
-    for (const auto& [begin, end] : all) {
-      if (at >= begin && at < end) return true;
-    }
-    return false;
-  }
-};
-Ranges mapped(pid_t pid, const std::string& path) {
-  Ranges out;
-  std::ifstream maps(fmt::format("/proc/{}/maps", pid));
-  for (std::string line; std::getline(maps, line);) {
-    uint64_t begin = 0, end = 0;
-    char mode[8] = {};
-    if (std::sscanf(line.c_str(), "%lx-%lx %7s", &begin, &end, mode) == 3 && mode[2] == 'x' &&
-        line.size() > path.size() &&
-        line.compare(line.size() - path.size(), path.size(), path) == 0) {
-      out.all.emplace_back(begin, end);
-    }
-  }
-  return out;
-}
-
-// Steps the child through dlopen and the entry, one instruction at a time, and looks at those of
-// the plugin.
+// Runs the child through dlopen and the entry and looks at each instruction of the plugin.
 std::string trace(pid_t child, const std::string& path) {
-  std::map<uint64_t, bool> pages;  // page of the instruction pointer -> the plugin's
   long looked = 0;
-  int status = 0;
-  for (;;) {
-    if (::ptrace(PTRACE_SINGLESTEP, child, nullptr, nullptr) != 0)
-      throw Skip("single-stepping is not allowed here");
-    if (::waitpid(child, &status, 0) != child || WIFEXITED(status) || WIFSIGNALED(status)) break;
-    if (WSTOPSIG(status) == SIGSTOP) break;  // the child is done
-    if (WSTOPSIG(status) != SIGTRAP)
-      fail_test("{} while it was loaded", ::strsignal(WSTOPSIG(status)));
-    user_regs_struct r{};
-    ::ptrace(PTRACE_GETREGS, child, nullptr, &r);
-    const uint64_t page = r.rip >> 12;
-    auto it = pages.find(page);
-    if (it == pages.end()) it = pages.emplace(page, mapped(child, path).has(r.rip)).first;
-    if (!it->second) continue;
+  std::string found;
+  Tracer(child, path).run([&](const uint8_t* code) {
     ++looked;
-    uint8_t code[16];
-    const uint64_t low = static_cast<uint64_t>(::ptrace(PTRACE_PEEKTEXT, child, r.rip, nullptr));
-    const uint64_t high =
-        static_cast<uint64_t>(::ptrace(PTRACE_PEEKTEXT, child, r.rip + 8, nullptr));
-    std::memcpy(code, &low, 8);
-    std::memcpy(code + 8, &high, 8);
-    if (above_baseline(code)) {
-      ::kill(child, SIGKILL);
-      const uint64_t base = mapped(child, path).all.empty() ? 0 : r.rip;
-      fail_test(
-          "runs an instruction above plain x86-64 before the host has told the CPU's features, at "
-          "{:#x}: {:02x} {:02x} "
-          "{:02x} {:02x} {:02x}",
-          base, code[0], code[1], code[2], code[3], code[4]);
-    }
-  }
-  if (WIFSTOPPED(status)) ::kill(child, SIGKILL);
-  ::waitpid(child, &status, 0);
+    if (!above_baseline(code)) return true;
+    found = fmt::format("{:02x}", fmt::join(code, code + 8, " "));
+    return false;
+  });
+  expect(found.empty(),
+         "runs an instruction above plain x86-64 before the host has told the CPU's features: {}",
+         found);
+  expect(looked > 0, "its entry was called, but none of its instructions was seen");
   return fmt::format("{} instructions of constructors and entry are plain x86-64", looked);
 }
 
@@ -143,7 +92,6 @@ std::string constructors(const Subject& s) {
   int status = 0;
   if (::waitpid(child, &status, 0) != child || !WIFSTOPPED(status))
     throw Skip("tracing is not allowed here");
-  ::ptrace(PTRACE_SETOPTIONS, child, nullptr, PTRACE_O_EXITKILL);
   return trace(child, s.path);
 }
 

@@ -1,14 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 // Format "@ID@": 4-bit weights with one scale per 32 columns. A whole format: change the bits, keep
 // the frame. On disk, per linear layer [N, K]:
-//   codes   U8 [N, K/2]    two codes per byte, the even column in the low half; code c stands for c
-//   - 8 scales  F32 [N, K/32]  W[n, k] = scales[n, k/32] * (c - 8)
+//
+//   codes   U8 [N, K/2]    two codes per byte, the even column in the low half
+//   scales  F32 [N, K/32]  W[n, k] = scales[n, k/32] * (code - 8)
+//
 #include <algorithm>
 #include <cmath>
 #include <memory>
 #include <utility>
 #include <vector>
 
+// <cuda>
+#include "@ID@.h"
+#include "pluq/cuda/linear.hpp"
+// </cuda>
 #include "pluq/plugin.hpp"
 #include "pluq/shard.hpp"
 
@@ -57,13 +63,33 @@ class Method final : public pluq::LinearMethod {
   }
 };
 
+// <cuda>
+// apply on a CUDA device: the kernels of @ID@.cu.inl.
+pluq::cuda::OpError launch(const pluq::cuda::DeviceCall& c) {
+  return kernels::linear(c.exec, {c.array<uint8_t>("codes"), c.array<float>("scales"), c.layer.n(),
+                                  c.layer.k(), c.io});
+}
+
+// </cuda>
 class Config final : public pluq::QuantizationConfig {
  public:
+  // <cpu>
   pluq::Choice get_quant_method(const pluq::LayerDesc& layer, const pluq::Device&) override {
+  // </cpu>
+  // <cuda>
+  pluq::Choice get_quant_method(const pluq::LayerDesc& layer, const pluq::Device& device) override {
+  // </cuda>
     if (!layer.tensors.has("codes") || !layer.tensors.has("scales"))
       return pluq::Choice::not_mine("no codes and scales");
     specs_of(layer);  // refuses shapes and shards that cannot be
+    // <cpu>
     return pluq::Choice::use(std::make_unique<Method>(layer), 500);
+    // </cpu>
+    // <cuda>
+    auto method = std::make_unique<Method>(layer);
+    return pluq::Choice::use(
+        pluq::cuda::on_device(std::move(method), device, {"cuda_@ID@"}, &launch), 500);
+    // </cuda>
   }
 };
 

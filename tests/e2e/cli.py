@@ -307,7 +307,7 @@ wrong = [
     (2, ['plugins', 'check', dense_so, '--only', 'nosuch', '--out', f'{work}/c.json'], ["--only nosuch: no test"]),
     (2, ['sdk', 'new', 'Bad-Name', '--dir', f'{work}/i'], ["'Bad-Name' cannot name a format", 'a-z']),
     (2, ['sdk', 'new', 'x', '--dir', work], ['exists and is not an empty directory']),
-    (2, ['sdk', 'new', 'x', '--dir', f'{work}/i', '--cuda'], ['not built yet']),
+    (2, ['sdk', 'new', 'x', '--dir', work, '--cuda'], ['exists and is not an empty directory']),
     (2, ['bench-linear', '--format', 'gptq', '--n', '64', '--k', '64', '--set', 'x'], ['key=value']),
 ]
 for code, args, parts in wrong:

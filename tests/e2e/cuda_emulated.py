@@ -48,6 +48,11 @@ again = logits(model)
 check('the same bits every time', np.array_equal(again, logits(model)))
 check('the same on each family of GPUs', all(distance(logits(model, device=f'cuda-emulated:sm{sm}'), want) < 2e-2 for sm in (80, 89, 90)))
 
+r = run('logits', model, '--ids', ','.join(map(str, ids)), '--out', f'{work}/all.npy', '--quiet', '--device', 'cuda-emulated', env={'PLUQ_CUDA_CHECKS': 'all'})
+check('every detector is silent', r.returncode == 0 and np.array_equal(np.load(f'{work}/all.npy'), again), r.stderr[:600])
+r = run('logits', model, '--ids', '1', '--out', f'{work}/all.npy', '--device', 'cuda-emulated', env={'PLUQ_CUDA_CHECKS': 'some'})
+check('PLUQ_CUDA_CHECKS=some', r.returncode == 2 and 'accepted are bounds, all' in r.stderr, r.stderr)
+
 whole = f'{work}/whole'
 shutil.copytree(model, whole)
 shutil.copy(f'{data}/tokenizer.json', whole)

@@ -10,7 +10,8 @@ F32 = 0  # ggml's number of the type
 
 
 def _text(s):
-    return struct.pack('<Q', len(s)) + s.encode()
+    data = s.encode()
+    return struct.pack('<Q', len(data)) + data
 
 
 def _value(v):
@@ -20,8 +21,9 @@ def _value(v):
         return struct.pack('<I?', 7, v)
     if isinstance(v, float):
         return struct.pack('<If', 6, v)
-    if isinstance(v, list):  # of strings
-        return struct.pack('<IIQ', 9, 8, len(v)) + b''.join(map(_text, v))
+    if isinstance(v, list):  # of one type
+        raw = [_value(e) for e in v]
+        return struct.pack('<I', 9) + raw[0][:4] + struct.pack('<Q', len(v)) + b''.join(r[4:] for r in raw)
     return struct.pack('<II', 4, v)
 
 

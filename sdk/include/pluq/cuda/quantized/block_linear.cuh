@@ -188,12 +188,12 @@ void block_gemm_kernel(Decoder decoder, gmem<const uint16_t> x, gmem<const float
 }
 
 template <class Decoder, bool kBf16>
-OpError launch_block_typed(const pluq_exec *exec, const BlockLinear &l) {
+OpError launch_block_typed(const pluq_exec *exec, const Decoder &decoder, int64_t n, int64_t k,
+                           const LinearIo &l) {
   BlockShape s{};
-  s.m = l.m, s.n = l.w.n, s.k = l.w.k, s.ldx = l.ldx, s.ldy = l.ldy;
+  s.m = l.m, s.n = n, s.k = k, s.ldx = l.ldx, s.ldy = l.ldy;
   s.y_type = static_cast<int32_t>(l.y_type);
   s.aligned = reinterpret_cast<uintptr_t>(l.x) % 16 == 0 && l.ldx % 8 == 0 && s.k % 8 == 0 ? 1 : 0;
-  const Decoder decoder = Decoder::make(l.w);
   const gmem<const uint16_t> x(static_cast<const uint16_t *>(l.x), extent(s.m, s.k, s.ldx));
   const gmem<const float> row_scale(l.row_scale, s.m), bias(l.bias, s.n);
   const gmem<uint8_t> y(static_cast<uint8_t *>(l.y),
@@ -216,18 +216,25 @@ OpError launch_block_typed(const pluq_exec *exec, const BlockLinear &l) {
       launch(&block_gemm_kernel<Decoder, kBf16>, shape, stream, decoder, x, row_scale, bias, y, s));
 }
 
+// y = x W^T + bias on exec's stream, W [n, k] from a decoder.
 template <class Decoder>
-OpError launch_block_linear(const pluq_exec *exec, const BlockLinear &l) {
-  if (l.m == 0 || l.w.n == 0) return {};
+OpError launch_decoded(const pluq_exec *exec, const Decoder &decoder, int64_t n, int64_t k,
+                       const LinearIo &l) {
+  if (l.m == 0 || n == 0) return {};
   switch (l.x_type) {
     case Real::kF16:
-      return launch_block_typed<Decoder, false>(exec, l);
+      return launch_block_typed<Decoder, false>(exec, decoder, n, k, l);
     case Real::kBf16:
-      return launch_block_typed<Decoder, true>(exec, l);
+      return launch_block_typed<Decoder, true>(exec, decoder, n, k, l);
     case Real::kF32:
       break;
   }
   return {PLUQ_STATUS_UNSUPPORTED, "block_linear: x is F32; F16 and BF16 are built"};
+}
+
+template <class Decoder>
+OpError launch_block_linear(const pluq_exec *exec, const BlockLinear &l) {
+  return launch_decoded(exec, Decoder::make(l.w), l.w.n, l.w.k, l);
 }
 
 }  // namespace PLUQ_CUDA_SIDE

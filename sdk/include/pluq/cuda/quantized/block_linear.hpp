@@ -22,10 +22,8 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
     void apply(const pluq_exec& exec, const Tensors& kept, const pluq_activation& x,
                const float* bias, const pluq_output& y) const override {
       BlockLinear l;
+      static_cast<LinearIo&>(l) = linear_io(x, bias, y);
       l.w = weights(kept);
-      l.m = x.m, l.x = x.data, l.ldx = x.ld, l.x_type = real_type(x.dtype, "x");
-      l.bias = bias;
-      l.y = y.data, l.ldy = y.ld, l.y_type = real_type(y.dtype, "y");
       check(ops_for(exec).block_linear(&exec, l));
     }
 

@@ -9,7 +9,7 @@
 // to `partial` and added in order by sum_parts_kernel.
 #pragma once
 
-#include "pluq/cuda/cuda.hpp"
+#include "pluq/cuda/operands.hpp"
 #include "pluq/cuda/quantized/ops.h"
 
 namespace pluq {
@@ -59,15 +59,6 @@ PLUQ_DEVICE uint32_t widen_pair(uint32_t spread) {
     return bits;
   } else {
     return mul_f16x2(bits, 0x5c005c00U);  // 2^8
-  }
-}
-
-PLUQ_DEVICE void store_real(gmem<uint8_t> y, int32_t type, int64_t i, float v) {
-  if (type == static_cast<int32_t>(Real::kF32)) {
-    y.as<float>().store(i, v);
-  } else {
-    y.as<uint16_t>().store(
-        i, type == static_cast<int32_t>(Real::kF16) ? f32_to_f16(v) : f32_to_bf16(v));
   }
 }
 
@@ -305,15 +296,6 @@ void sum_parts_kernel(gmem<const float> partial, gmem<const float> bias, gmem<ui
   for (int32_t p = 0; p < splits; ++p) sum += partial.load(p * m * n + i);
   const int64_t col = i % n;
   store_real(y, y_type, i / n * ldy + col, sum + (bias ? bias.load(col) : 0.0F));
-}
-
-inline OpError to_op_error(LaunchError e) { return {e.status, std::move(e.text)}; }
-
-inline int64_t real_bytes(Real type) { return type == Real::kF32 ? 4 : 2; }
-
-// The extent in elements of M rows of `width`, `ld` apart.
-inline int64_t extent(int64_t m, int64_t width, int64_t ld) {
-  return m == 0 ? 0 : (m - 1) * ld + width;
 }
 
 template <ByteKind kind, int kBm>

@@ -7,23 +7,18 @@
 // columns; y[M, N] = x[M, K] W[N, K]^T + bias[N].
 #pragma once
 
+<<<<<<< HEAD
 #include <cstdint>
 #include <string>
 
 #include "pluq/abi.h"
 #include "pluq/cuda/quantized/weight_only.h"
+=======
+#include "pluq/cuda/linear.h"
+>>>>>>> cudasdk
 
 namespace pluq {
 namespace cuda {
-
-struct OpError {
-  int32_t status = 0;  // PLUQ_STATUS_*, 0: launched
-  std::string text;    // one sentence
-  explicit operator bool() const { return status != 0; }
-};
-
-// Type of a 16- or 32-bit value of x and y.
-enum class Real : int32_t { kF16 = 0, kBf16 = 1, kF32 = 2 };
 
 // ---------------------------------------------------------------- 8-bit weights
 
@@ -157,19 +152,8 @@ struct BlockWeights {
   const float *table = nullptr;  // kNf4: [16]
 };
 
-constexpr int64_t kGemvRows = 8;  // up to here W is read once by a GEMV in f32
-
-struct BlockLinear {
+struct BlockLinear : LinearIo {
   BlockWeights w;
-  int64_t m = 0;
-  const void *x = nullptr;
-  int64_t ldx = 0;
-  Real x_type = Real::kF16;          // kF16 or kBf16: W is rounded to it for m > kGemvRows
-  const float *row_scale = nullptr;  // [M], y is multiplied by it before bias, or NULL
-  const float *bias = nullptr;
-  void *y = nullptr;
-  int64_t ldy = 0;
-  Real y_type = Real::kF16;
 };
 
 // ---------------------------------------------------------------- loading

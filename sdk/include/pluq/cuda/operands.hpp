@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+// For kernel sources of linear layers: all primitives, and the operands of linear.h as launchers
+// and kernels handle them.
+#pragma once
+
+#include <utility>
+
+#include "pluq/cuda/cuda.hpp"
+#include "pluq/cuda/linear.h"
+
+namespace pluq {
+namespace cuda {
+inline namespace PLUQ_CUDA_SIDE {
+
+// y[i] = v, rounded to a Real.
+PLUQ_DEVICE void store_real(gmem<uint8_t> y, int32_t type, int64_t i, float v) {
+  if (type == static_cast<int32_t>(Real::kF32)) {
+    y.as<float>().store(i, v);
+  } else {
+    y.as<uint16_t>().store(
+        i, type == static_cast<int32_t>(Real::kF16) ? f32_to_f16(v) : f32_to_bf16(v));
+  }
+}
+
+inline OpError to_op_error(LaunchError e) { return {e.status, std::move(e.text)}; }
+
+// Bytes of a Real.
+inline int64_t real_bytes(Real type) { return type == Real::kF32 ? 4 : 2; }
+
+// The extent in elements of M rows of `width`, `ld` apart.
+inline int64_t extent(int64_t m, int64_t width, int64_t ld) {
+  return m == 0 ? 0 : (m - 1) * ld + width;
+}
+
+}  // namespace PLUQ_CUDA_SIDE
+}  // namespace cuda
+}  // namespace pluq
