@@ -37,12 +37,12 @@ void layer(const Flags& f, const CommonFlags& common) {
                  linear.in_features());
     }
     std::vector<float> y(static_cast<size_t>(x.rows * linear.out_features()));
-    const Buffer workspace(linear.workspace(options.max_batch_tokens, pool->size()),
+    const Buffer workspace(linear.workspace(batch_tokens(options), pool->size()),
                            "the workspace of the layer");
     const HostExec exec(*pool, -1, {workspace.data(), workspace.size()}, &host_table());
     const auto start = std::chrono::steady_clock::now();
-    for (int64_t row = 0; row < x.rows; row += options.max_batch_tokens) {
-      const int64_t count = std::min(options.max_batch_tokens, x.rows - row);
+    for (int64_t row = 0; row < x.rows; row += batch_tokens(options)) {
+      const int64_t count = std::min(batch_tokens(options), x.rows - row);
       linear.apply(exec.get(), x.data.data() + row * x.cols, x.cols, count,
                    y.data() + row * linear.out_features(), linear.out_features());
     }

@@ -70,7 +70,7 @@ std::shared_ptr<LayerResolver> make_resolver(const PluginHost& host, const Opene
   }
   r.compute = options.compute;
   r.activations = options.activations;
-  r.max_tokens = options.max_batch_tokens;
+  r.max_tokens = batch_tokens(options);
   r.headers_only = headers_only;
   r.keep_answers = headers_only;
   return std::make_shared<LayerResolver>(host, opened.checkpoint, std::move(r));
@@ -106,6 +106,15 @@ std::vector<std::string> unused(const Checkpoint& checkpoint, const LayerResolve
 
 }  // namespace
 
+int64_t batch_tokens(const LoadOptions& options) {
+  // A GPU reads all weights once per pass, whatever the rows.
+  constexpr int64_t kCpu = 256, kGpu = 2048;
+  if (options.max_batch_tokens > 0) return options.max_batch_tokens;
+  const bool gpu =
+      options.device != nullptr && options.device->description().kind == PLUQ_DEVICE_CUDA;
+  return gpu ? kGpu : kCpu;
+}
+
 class ModelLoader {
  public:
   ModelLoader(const PluginHost& host, std::shared_ptr<ThreadPool> pool, const LoadOptions& options)
@@ -129,7 +138,7 @@ class ModelLoader {
     }
     if (options_.device != nullptr) model->device_dtype_ = device_dtype(opened.config);
     model->ops_ = &cpu_ops(best_isa(allowed_features()));
-    model->max_tokens_ = options_.max_batch_tokens;
+    model->max_tokens_ = batch_tokens(options_);
     model->max_context_ = options_.context > 0
                               ? options_.context
                               : std::min(opened.config.max_position_embeddings, kDefaultContext);

@@ -22,12 +22,15 @@ struct LoadOptions {
   uint32_t activations = PLUQ_ACTIVATIONS_CHECKPOINT;
   std::shared_ptr<DeviceRuntime> device;  // null: the CPU
   int64_t context = 0;                    // 0: the model's own, at most 4096
-  int64_t max_batch_tokens = 256;         // rows of one forward pass
+  int64_t max_batch_tokens = 0;           // rows of one forward pass; 0: 256, on a GPU 2048
   std::vector<FormatInstance> formats;
   std::vector<LayerRule> rules;
   uint32_t kv_dtype = 0;  // of the KV cache that the user asks for; 0: none, for the memory check
   bool quiet = true;      // no progress
 };
+
+// Rows of one forward pass.
+int64_t batch_tokens(const LoadOptions& options);
 
 struct LoadedModel {
   std::shared_ptr<Model> model;

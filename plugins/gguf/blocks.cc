@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "gguf/blocks.h"
 
+#include <cmath>
 #include <cstring>
+#include <iterator>
+#include <random>
 
 #include "pluq/gguf.hpp"
+#include "pluq/plugin.hpp"
 
 namespace gguf_format {
 namespace {
@@ -11,11 +15,16 @@ namespace {
 using namespace pluq::gguf;
 
 constexpr BlockType kTypes[] = {
-    {kQ4_0, "Q4_0", 4, 32, 18, 32, 8, true},     {kQ4_1, "Q4_1", 4, 32, 20, 32, -1, true},
-    {kQ5_0, "Q5_0", 5, 32, 22, 32, 16, true},    {kQ5_1, "Q5_1", 5, 32, 24, 32, -1, true},
-    {kQ8_0, "Q8_0", 8, 32, 34, 32, 128, true},   {kQ2_K, "Q2_K", 2, 256, 84, 16, -1, false},
-    {kQ3_K, "Q3_K", 3, 256, 110, 16, 4, false},  {kQ4_K, "Q4_K", 4, 256, 144, 32, -1, false},
-    {kQ5_K, "Q5_K", 5, 256, 176, 32, -1, false}, {kQ6_K, "Q6_K", 6, 256, 210, 16, 32, false},
+    {kQ4_0, "Q4_0", 4, 32, 18, 32, 8, true, 0},
+    {kQ4_1, "Q4_1", 4, 32, 20, 32, -1, true, 0},
+    {kQ5_0, "Q5_0", 5, 32, 22, 32, 16, true, 0},
+    {kQ5_1, "Q5_1", 5, 32, 24, 32, -1, true, 0},
+    {kQ8_0, "Q8_0", 8, 32, 34, 32, 128, true, 0},
+    {kQ2_K, "Q2_K", 2, 256, 84, 16, -1, false, 80},
+    {kQ3_K, "Q3_K", 3, 256, 110, 16, 4, false, 108},
+    {kQ4_K, "Q4_K", 4, 256, 144, 32, -1, false, 0},
+    {kQ5_K, "Q5_K", 5, 256, 176, 32, -1, false, 0},
+    {kQ6_K, "Q6_K", 6, 256, 210, 16, 32, false, 208},
 };
 
 void codes_32(const uint8_t* nibbles, uint32_t fifth, uint8_t* out) {
@@ -41,6 +50,24 @@ int q3_scale(const uint8_t* packed, int64_t s) {
 }
 
 }  // namespace
+
+BlockTypes block_types() { return {std::begin(kTypes), std::end(kTypes)}; }
+
+void random_blocks(const BlockType& t, uint64_t seed, uint8_t* data, uint64_t bytes) {
+  std::mt19937_64 random(seed);
+  for (uint64_t i = 0; i < bytes; ++i) data[i] = static_cast<uint8_t>(random() >> 56);
+  // Codes reach 2^bits, the scales within a block of 256 another 2^6.
+  const double most = std::ldexp(1.0, -t.bits - (t.elements == 256 ? 6 : 0));
+  const int halves = t.zero < 0 ? 2 : 1;  // scale and offset
+  for (uint64_t at = 0; at + static_cast<uint64_t>(t.bytes) <= bytes;
+       at += static_cast<uint64_t>(t.bytes)) {
+    for (int i = 0; i < halves; ++i) {
+      const double unit = static_cast<double>(random() >> 11) * 0x1p-53;
+      const uint16_t half = pluq::float_to_half(static_cast<float>(most * (0.5 + 0.5 * unit)));
+      std::memcpy(data + at + t.scale_at + 2 * i, &half, sizeof half);
+    }
+  }
+}
 
 const BlockType* find_block_type(uint32_t type) {
   for (const BlockType& t : kTypes) {

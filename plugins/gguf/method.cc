@@ -63,7 +63,11 @@ class GgufMethod final : public cpu::IntLinear {
     w.output_dim = 0;
     w.input_dim = 1;
     w.group_size = type_.group;
+    w.sample = Sample::bytes();
     return {w};
+  }
+  void fill(std::string_view, uint64_t seed, uint8_t* data, uint64_t bytes) override {
+    random_blocks(type_, seed, data, bytes);
   }
 
   // An embedding table is only read row by row: it stays where it is.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Format `gguf`: the block types of GGUF files, run as they are stored.
+#include "gguf/blocks.h"
 #include "gguf/method.h"
 
 namespace {
@@ -30,6 +31,28 @@ class GgufFormat final : public Format {
   }
   std::unique_ptr<QuantizationConfig> create_config(const ConfigRequest&) override {
     return std::make_unique<GgufConfig>();
+  }
+  // A layer of each type whose blocks fit K.
+  std::vector<SampleLayer> samples(int64_t n, int64_t k) const override {
+    std::vector<SampleLayer> out;
+    for (const gguf_format::BlockType& t : gguf_format::block_types()) {
+      if (k % t.elements != 0) continue;
+      SampleLayer layer;
+      layer.name = t.name;
+      WeightSpec w;
+      w.suffix = "weight";
+      w.dtype_id = PLUQ_DTYPE_GGML_BASE + t.type;
+      w.shape = {n, k};
+      w.sample = Sample::bytes();
+      layer.tensors.push_back(std::move(w));
+      out.push_back(std::move(layer));
+    }
+    return out;
+  }
+  void fill(const SampleLayer& sample, std::string_view, uint64_t seed, uint8_t* data,
+            uint64_t bytes) override {
+    const uint32_t type = sample.tensors.at(0).dtype_id - PLUQ_DTYPE_GGML_BASE;
+    gguf_format::random_blocks(*gguf_format::find_block_type(type), seed, data, bytes);
   }
 };
 

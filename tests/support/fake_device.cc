@@ -4,7 +4,7 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "device/cuda_emulator/emulator.h"
+#include "device/cuda/emulated_runtime.h"
 #include "support/fake_parts.h"
 
 namespace pluq::test {
@@ -47,6 +47,21 @@ struct FakeDevice {
 };
 
 const void* cuda_emulator_table() { return cuda_emulator::table(); }
+
+// The host's matrix products, as the engine makes them on this device.
+const void* gemm_table() {
+  static const pluq_gemm service{
+      sizeof(pluq_gemm), 0,
+      [](const pluq_exec* exec, const pluq_gemm_args* args) -> pluq_status* {
+        constexpr uint32_t kMultiprocessors = 4;
+        const uint32_t dtype = args->x_type == PLUQ_DTYPE_BF16 ? PLUQ_DTYPE_BF16 : PLUQ_DTYPE_F16;
+        const auto ops = make_emulated_ops(exec->stream, cuda_emulator::table(), dtype,
+                                           kMultiprocessors);
+        if (ops->gemm(*args)) return nullptr;
+        return exec->host->status_new(exec->host, PLUQ_STATUS_UNSUPPORTED, "no", 2);
+      }};
+  return &service;
+}
 
 void FakeMethod::load_on_device(std::vector<FileTensor> shard, uint32_t sm) {
   tensors_ = std::move(shard);

@@ -27,6 +27,7 @@ inline const pluq_json* cursor(const boost::json::value* v) {
 }
 // The table of pluq.cuda_emulator/1.
 const void* cuda_emulator_table();
+const void* gemm_table();
 // Throws Refusal.
 void check(pluq_status* status);
 pluq_tensor view(const FileTensor& t, bool with_data);

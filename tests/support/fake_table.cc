@@ -131,6 +131,7 @@ const void* host_extension(const pluq_host*, const char* id) {
   if (std::strcmp(id, PLUQ_HOST_JSON) == 0) return &json_api;
   if (std::strcmp(id, PLUQ_HOST_MATCH) == 0) return &match_api;
   if (std::strcmp(id, PLUQ_CUDA_EMULATOR) == 0) return cuda_emulator_table();
+  if (std::strcmp(id, PLUQ_GEMM) == 0) return gemm_table();
   return nullptr;
 }
 

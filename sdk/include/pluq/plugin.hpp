@@ -839,6 +839,14 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
       (void)k;
       return {};
     }
+    // Random contents for a tensor of a sample with Sample::bytes().
+    virtual void fill(const SampleLayer& sample, std::string_view suffix, uint64_t seed,
+                      uint8_t* data, uint64_t bytes) {
+      (void)sample;
+      (void)suffix;
+      (void)seed;
+      std::memset(data, 0, bytes);
+    }
     virtual FormatInfo describe() const = 0;
     virtual ProbeResult probe(const ProbeRequest& request) = 0;
     virtual std::unique_ptr<QuantizationConfig> create_config(const ConfigRequest& request) = 0;

@@ -80,9 +80,18 @@ void check_whole(const Case& c, const FakeConfig& config, const std::string& sm,
   EXPECT_LE(info.error_bound, 0.02);
   Random random(3);
   const std::vector<float> bias = random.reals(c.ask.n, -1, 1);
-  for (const Run& r :
-       {Run{1, 0, PLUQ_DTYPE_BF16, PLUQ_DTYPE_BF16}, Run{17, 8, PLUQ_DTYPE_F16, PLUQ_DTYPE_F32},
-        Run{5, 3, PLUQ_DTYPE_BF16, PLUQ_DTYPE_F32}}) {
+  std::vector<Run> runs{{1, 0, PLUQ_DTYPE_BF16, PLUQ_DTYPE_BF16},
+                        {17, 8, PLUQ_DTYPE_F16, PLUQ_DTYPE_F32},
+                        {5, 3, PLUQ_DTYPE_BF16, PLUQ_DTYPE_F32}};
+  // Enough rows that W is widened once and multiplied by the host, and e4m3 codes offered to it.
+  constexpr int64_t kSmall = 32768;
+  if (sm == "sm90" && c.ask.n * c.ask.k <= kSmall) {
+    if (method.kernel() == "cuda_int4_mma")
+      runs.push_back({1000, 0, PLUQ_DTYPE_BF16, PLUQ_DTYPE_BF16});
+    if (method.kernel() == "cuda_fp8_w8a8")
+      runs.push_back({130, 0, PLUQ_DTYPE_BF16, PLUQ_DTYPE_BF16});
+  }
+  for (const Run& r : runs) {
     std::vector<float> x = inputs(r.m, c.ask.k);
     const bool biased = r.m == 5;
     const std::vector<float> y = run(method, r, &x, c.ask.k, 0, biased ? bias.data() : nullptr);
@@ -133,6 +142,7 @@ void check_on_devices(const Case& c, const FakeConfig& config) {
     check_whole(c, config, "sm89", false);
     if (!c.on_device) return;
     check_whole(c, config, "sm90", true);
+    if (c.format == "fp8") check_whole(c, config, "sm90", false);
     if (!c.k_splits.empty()) check_shards(c, config, c.k_splits.front(), true);
     if (!c.n_splits.empty()) check_shards(c, config, c.n_splits.front(), false);
   } catch (const Refusal& r) {

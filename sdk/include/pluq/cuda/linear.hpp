@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "pluq/cuda/linear.h"
+#include "pluq/ext/gemm.h"
 #include "pluq/plugin.hpp"
 
 namespace pluq {
@@ -58,6 +59,19 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
       throw unsupported("layer " + layer.name +
                         ": ranges of rows and rounded activations from the host are not built");
     }
+  }
+
+  // A product by the host's library (pluq/ext/gemm.h). False when the host has none for these
+  // arguments: use a kernel of the plugin's own then.
+  inline bool host_gemm(const pluq_exec& exec, const pluq_gemm_args& args) {
+    const auto* service = static_cast<const pluq_gemm*>(
+        exec.host == nullptr ? nullptr : exec.host->get_extension(exec.host, PLUQ_GEMM));
+    if (service == nullptr) return false;
+    pluq_status* status = service->multiply(&exec, &args);
+    if (status == nullptr) return true;
+    if (host().status_code(status) != PLUQ_STATUS_UNSUPPORTED) pluq::check(status);
+    host().status_free(&host(), status);
+    return false;
   }
 
   // The part of a method that concerns kernels.

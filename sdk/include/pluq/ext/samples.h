@@ -21,7 +21,8 @@ typedef struct pluq_samples {
   /* [load] Sample `index`: a name for people into `name`, the JSON of the quantization config
    * (nothing when the checkpoint has none) into `quantization`, the tensors by the protocol of
    * create_weights; the host fills them by their pluq_sample, whose fill() it calls with the format
-   * in place of the method. Suffixes live as long as the process. */
+   * in place of the method, before it asks for another sample. Suffixes live as long as the
+   * process. */
   pluq_status *(*get)(void *format, size_t index, int64_t n, int64_t k, pluq_text *name,
                       const pluq_text_sink *quantization, pluq_weight_spec *specs, size_t stride,
                       size_t *count);

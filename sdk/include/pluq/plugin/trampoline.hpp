@@ -365,7 +365,9 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
     FormatInfo info;
     std::string algorithms;
     std::vector<pluq_option> options;
-    std::set<std::string> kept;  // suffixes of samples; [load], so never concurrent
+    // Of samples; [load], so never concurrent.
+    std::set<std::string> kept;  // suffixes
+    SampleLayer described;       // the last one that samples_get described
     static FormatBox& of(void* self) { return *static_cast<FormatBox*>(self); }
   };
 
@@ -486,6 +488,16 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
     }
   }
 
+  inline void sample_fill(void* self, pluq_str suffix, uint64_t seed, void* data,
+                          uint64_t bytes) noexcept {
+    FormatBox& box = FormatBox::of(self);
+    try {
+      box.format->fill(box.described, view(suffix), seed, static_cast<uint8_t*>(data), bytes);
+    } catch (...) {
+      std::memset(data, 0, bytes);
+    }
+  }
+
   inline pluq_status* samples_get(void* self, size_t index, int64_t n, int64_t k, pluq_text* name,
                                   const pluq_text_sink* quantization, pluq_weight_spec* specs,
                                   size_t stride, size_t* count) noexcept {
@@ -494,16 +506,13 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
       std::vector<SampleLayer> all = box.format->samples(n, k);
       if (index >= all.size()) throw invalid("there is no sample with this index");
       SampleLayer& sample = all[index];
-      for (WeightSpec& s : sample.tensors) {  // texts that stay
-        if (s.sample.kind == PLUQ_SAMPLE_BYTES)
-          throw unsupported("samples of a format have no fill");
-        s.suffix = *box.kept.insert(s.suffix).first;
-      }
+      for (const WeightSpec& s : sample.tensors) box.kept.insert(s.suffix);  // texts that stay
+      box.described = sample;
       if (name != nullptr) put(*name, sample.name);
       if (quantization != nullptr)
         quantization->write(quantization->user, sample.quantization.data(),
                             sample.quantization.size());
-      fill_specs(sample.tensors, specs, stride, count, nullptr);
+      fill_specs(sample.tensors, specs, stride, count, &sample_fill);
       for (size_t i = 0; specs != nullptr && i < sample.tensors.size() && i < *count; ++i) {
         auto* spec =
             reinterpret_cast<pluq_weight_spec*>(reinterpret_cast<char*>(specs) + i * stride);

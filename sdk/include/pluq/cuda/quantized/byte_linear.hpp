@@ -56,6 +56,11 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
                           : 1;
       Arena arena;
       weights_at_ = arena.add(n_ * byte_pitch(k_));
+      // One scale for all rows is written out, as the host's library wants it.
+      if (library_fits() && facts_.scales.size() == 1 && n_ > 1) {
+        facts_.scales.assign(static_cast<size_t>(n_), facts_.scales[0]);
+        facts_.scale_rows = 1;
+      }
       scales_at_ = arena.add(static_cast<int64_t>(facts_.scales.size()) * 4);
       zeros_at_ = arena.add(static_cast<int64_t>(facts_.zeros.size()) * 4);
       sums_at_ = arena.add(input_zeros() ? n_ * groups_ * 4 : 0);
@@ -120,6 +125,7 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
       g.b_sum = input_zeros() ? reinterpret_cast<const int32_t*>(buffer_ + sums_at_) : nullptr;
       g.bias = bias;
       g.y = y.data, g.ldy = y.ld, g.y_type = real_type(y.dtype, "y");
+      if (x.m >= kLibraryRows && library_fits() && by_library(exec, g, y)) return;
       g.splits = x.m <= 64 ? splits_[static_cast<size_t>(x.m - 1)] : 1;
       if (g.splits > 1) g.partial = reinterpret_cast<float*>(space + at.partial);
       check(ops_for(exec).byte_gemm(&exec, g));
@@ -141,6 +147,29 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
     }
 
    private:
+    // From here on products of e4m3 codes are the library's, whose kernels are wgmma's; the kernels
+    // of byte_gemm.cuh are not. Counted, not measured.
+    static constexpr int64_t kLibraryRows = 128;
+    bool library_fits() const {
+      return sm_ >= 90 && facts_.rounds && facts_.type == ByteType::kE4m3 && groups_ == 1 &&
+             round_groups_ == 1 && facts_.zeros.empty() &&
+             (facts_.scale_rows == 1 || facts_.scales.size() == 1);
+    }
+    // False when the host has no such product.
+    bool by_library(const pluq_exec& exec, const ByteGemm& from, const pluq_output& y) const {
+      pluq_gemm_args g{};
+      g.struct_size = sizeof g;
+      g.x_type = g.w_type = PLUQ_DTYPE_F8_E4M3;
+      g.y_type = y.dtype.id;
+      g.m = from.m, g.n = from.n, g.k = byte_pitch(k_);  // zeros beyond K
+      g.x = from.a, g.ldx = from.lda;
+      g.w = from.b, g.ldw = byte_pitch(k_);
+      g.bias = from.bias;
+      g.y = from.y, g.ldy = from.ldy;
+      g.x_scale_kind = g.w_scale_kind = PLUQ_GEMM_SCALE_PER_ROW;
+      g.x_scale = from.a_scale, g.w_scale = from.b_scale;
+      return host_gemm(exec, g);
+    }
     struct Parts {
       uint64_t codes, scales, zeros, sums, partial, bytes;
     };

@@ -9,7 +9,6 @@
 #include <numeric>
 
 #include "pluq/cuda/quantized/block_linear.hpp"
-#include "pluq/ext/gemm.h"
 
 namespace pluq {
 namespace cuda {
@@ -220,9 +219,6 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
     // write again.
     bool widened(const pluq_exec& exec, const WeightOnly& w, uint32_t y_dtype,
                  uint16_t* wide) const {
-      const auto* gemm = static_cast<const pluq_gemm*>(
-          exec.host == nullptr ? nullptr : exec.host->get_extension(exec.host, PLUQ_GEMM));
-      if (gemm == nullptr) return false;
       const int64_t step = y_dtype == PLUQ_DTYPE_F32 ? 4 : 2;
       for (int64_t first = 0; first < w.n; first += wide_rows()) {
         const int64_t count = std::min(wide_rows(), w.n - first);
@@ -236,13 +232,7 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
         g.w = wide, g.ldw = w.k;
         g.bias = w.bias == nullptr ? nullptr : w.bias + first;
         g.y = static_cast<uint8_t*>(w.y) + first * step, g.ldy = w.ldy;
-        pluq_status* status = gemm->multiply(&exec, &g);
-        if (status == nullptr) continue;
-        if (host().status_code(status) == PLUQ_STATUS_UNSUPPORTED) {
-          host().status_free(&host(), status);
-          return false;
-        }
-        pluq::check(status);
+        if (!host_gemm(exec, g)) return false;
       }
       return true;
     }
