@@ -9,6 +9,7 @@
 #include "checkpoint/dtype.h"
 #include "fuzz.h"
 #include "plugin/call_args.h"
+#include "plugin/host_table.h"
 #include "plugin/plugin_host.h"
 
 namespace {
@@ -67,6 +68,7 @@ void ask(const pluq::FormatHandle& format, const boost::json::value& quantizatio
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   static pluq::PluginHost* const host = [] {
+    pluq::set_log_level(pluq::LogLevel::kError);  // warnings would fill the screen
     pluq::PluginOptions options;
     options.directories = {PLUQ_FUZZ_PLUGINS};
     options.search_defaults = false;

@@ -4,8 +4,6 @@ import json
 import os
 import struct
 
-import numpy as np
-
 F32 = 0  # ggml's number of the type
 
 
@@ -41,6 +39,7 @@ def write_gguf(path, keys, tensors):
 
 def write_directory(path, config, tensors):
     """A directory in HF layout; tensors: {name: array}, written as float32."""
+    import numpy as np  # here, so that writing GGUF files needs none
     os.makedirs(path, exist_ok=True)
     header, at = {}, 0
     for name, a in tensors.items():

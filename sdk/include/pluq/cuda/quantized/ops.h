@@ -7,15 +7,8 @@
 // columns; y[M, N] = x[M, K] W[N, K]^T + bias[N].
 #pragma once
 
-<<<<<<< HEAD
-#include <cstdint>
-#include <string>
-
-#include "pluq/abi.h"
-#include "pluq/cuda/quantized/weight_only.h"
-=======
 #include "pluq/cuda/linear.h"
->>>>>>> cudasdk
+#include "pluq/cuda/quantized/weight_only.h"
 
 namespace pluq {
 namespace cuda {
