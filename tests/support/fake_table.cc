@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "pluq/ext/cuda_emulator.h"
+#include "pluq/ext/gemm.h"
 #include "support/fake_parts.h"
 
 struct pluq_status {
