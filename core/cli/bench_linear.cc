@@ -14,6 +14,7 @@
 #include "cli/model_flags.h"
 #include "cli/random_layer.h"
 #include "device/probes.h"
+#include "device/runtime.h"
 
 namespace pluq::cli {
 namespace {
@@ -124,6 +125,10 @@ void print_rows(const Flags& f, const RandomLayer& layer, int threads,
 
 void bench_linear(const Flags& f, const CommonFlags& common) {
   const RunConfig config = merge_config(common, "");
+  if (parse_device(config.device).kind != PLUQ_DEVICE_CPU) {
+    fail_usage("bench-linear measures the CPU, not --device {}; pluq bench runs a model there",
+               printable(config.device));
+  }
   const auto plugins = open_plugins(config);
   const auto pool = make_pool(config);
   RandomLayerOptions options;

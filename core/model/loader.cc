@@ -390,8 +390,14 @@ SingleLayer load_layer(const PluginHost& host, ThreadPool& pool, const LoadOptio
       resolved =
           quantize_while_loading(*out.resolver, request, std::move(resolved), pool, &out.owned);
     }
-    out.linear = Linear::load(request, std::move(resolved),
-                              read_bias(*out.resolver, *opened.checkpoint, request), pool);
+    std::vector<float> bias = read_bias(*out.resolver, *opened.checkpoint, request);
+    if (options.device == nullptr) {
+      out.linear = Linear::load(request, std::move(resolved), std::move(bias), pool);
+    } else {
+      out.device_dtype = device_dtype(opened.config);
+      out.linear = Linear::load(request, std::move(resolved), std::move(bias), pool, options.device,
+                                out.device_dtype);
+    }
     return out;
   }
   fail_input("{}: no linear layer '{}'; {}", options.path, printable(name),

@@ -62,8 +62,9 @@ struct SingleLayer {
   std::shared_ptr<LayerResolver> resolver;
   std::vector<std::shared_ptr<OwnedTensors>> owned;
   Linear linear;
+  uint32_t device_dtype = 0;  // on a device: of x, and of y unless f32 is asked for
 };
-// Throws Error(kInput) naming similar layers.
+// On options.device where there is one. Throws Error(kInput) naming similar layers.
 SingleLayer load_layer(const PluginHost& host, ThreadPool& pool, const LoadOptions& options,
                        const std::string& name);
 

@@ -308,6 +308,8 @@ wrong = [
     (2, ['sdk', 'new', 'Bad-Name', '--dir', f'{work}/i'], ["'Bad-Name' cannot name a format", 'a-z']),
     (2, ['sdk', 'new', 'x', '--dir', work], ['exists and is not an empty directory']),
     (2, ['sdk', 'new', 'x', '--dir', work, '--cuda'], ['exists and is not an empty directory']),
+    (2, ['bench-linear', '--format', 'gptq', '--device', 'cuda-emulated'], ['measures the CPU', 'cuda-emulated']),
+    (2, ['layer', tiny, 'lm_head', '--dequantize', f'{work}/y', '--device', 'cuda-emulated', '--compute', 'exact'], ['use --compute fast']),
     (2, ['bench-linear', '--format', 'gptq', '--n', '64', '--k', '64', '--set', 'x'], ['key=value']),
 ]
 for code, args, parts in wrong:

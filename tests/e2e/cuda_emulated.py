@@ -53,6 +53,16 @@ check('every detector is silent', r.returncode == 0 and np.array_equal(np.load(f
 r = run('logits', model, '--ids', '1', '--out', f'{work}/all.npy', '--device', 'cuda-emulated', env={'PLUQ_CUDA_CHECKS': 'some'})
 check('PLUQ_CUDA_CHECKS=some', r.returncode == 2 and 'accepted are bounds, all' in r.stderr, r.stderr)
 
+x = np.random.default_rng(2).standard_normal((5, 64)).astype(np.float32)
+np.save(f'{work}/x.npy', x)
+for name in ('model.layers.0.mlp.up_proj', 'lm_head'):
+    y = []
+    for d in ('cpu', 'cuda-emulated'):
+        r = run('layer', model, name, '--x', f'{work}/x.npy', '--out', f'{work}/y.npy', '--device', d, *(['--compute', 'exact'] if d == 'cpu' else []))
+        check(f'layer {name} on {d}', r.returncode == 0, r.stderr)
+        y.append(np.load(f'{work}/y.npy') if r.returncode == 0 else None)
+    check(f'layer {name}: near the CPU', distance(*y) < 1e-2, distance(*y))
+
 whole = f'{work}/whole'
 shutil.copytree(model, whole)
 shutil.copy(f'{data}/tokenizer.json', whole)

@@ -10,7 +10,7 @@
 namespace {
 
 const std::string& directory() {
-  static const std::string made = [] {
+  static const std::string* const made = [] {  // never freed: needed until the very end
     char name[] = "/dev/shm/pluq-fuzz-XXXXXX";
     char other[] = "/tmp/pluq-fuzz-XXXXXX";
     const char* path = ::mkdtemp(name) != nullptr ? name : ::mkdtemp(other);
@@ -20,9 +20,9 @@ const std::string& directory() {
     bytes[0] = static_cast<char>(header.size());
     std::ofstream(std::string(path) + "/a.safetensors", std::ios::binary)
         << bytes << header << std::string(8, 'x');
-    return std::string(path);
+    return new std::string(path);
   }();
-  return made;
+  return *made;
 }
 void remove_directory() { std::filesystem::remove_all(directory()); }
 

@@ -19,7 +19,7 @@ one() {
   mkdir -p "$out/corpus/$target"
   local directories=("$out/corpus/$target" "$out/tests/fuzz/seeds/$target")
   [ ! -d "tests/fuzz/found/$target" ] || directories+=("tests/fuzz/found/$target")
-  "$out/fuzz/fuzz_$target" -max_total_time="$seconds" -timeout=20 -rss_limit_mb=2048 -malloc_limit_mb=512 -max_len=65536 \
+  "$out/fuzz/fuzz_$target" -max_total_time="$seconds" -timeout=20 -rss_limit_mb=2048 -malloc_limit_mb=512 -max_len=131072 \
     -artifact_prefix="$out/found-$target-" -print_final_stats=1 "${directories[@]}" > "$out/$target.log" 2>&1 ||
     { echo "$target: FOUND something, see $out/$target.log"; return 1; }
   echo "$target: $(sed -n 's/^stat::number_of_executed_units: *//p' "$out/$target.log") inputs, nothing found"

@@ -47,7 +47,7 @@ void change(Bytes& input, const std::vector<Bytes>& all, std::mt19937_64& random
       }
     }
   }
-  if (input.size() > 65536) input.resize(65536);
+  if (input.size() > 131072) input.resize(131072);
 }
 
 }  // namespace
