@@ -62,6 +62,8 @@ class GgufMethod final : public cpu::IntLinear {
                                {shard::outputs(layer()), shard::inputs(layer())});
     w.output_dim = 0;
     w.input_dim = 1;
+    w.block_elements = static_cast<uint32_t>(type_.elements);
+    w.block_bytes = static_cast<uint32_t>(type_.bytes);
     w.group_size = type_.group;
     w.sample = Sample::bytes();
     return {w};

@@ -42,6 +42,8 @@ class GgufFormat final : public Format {
       WeightSpec w;
       w.suffix = "weight";
       w.dtype_id = PLUQ_DTYPE_GGML_BASE + t.type;
+      w.block_elements = static_cast<uint32_t>(t.elements);
+      w.block_bytes = static_cast<uint32_t>(t.bytes);
       w.shape = {n, k};
       w.sample = Sample::bytes();
       layer.tensors.push_back(std::move(w));

@@ -27,6 +27,14 @@ struct Case {
   std::list<std::string> names;
   std::vector<Guarded> data;
   std::vector<pluq_tensor> tensors;
+
+  // The container that such a layer comes in.
+  const char* container() const {
+    for (const pluq_tensor& t : tensors) {
+      if (t.dtype.id >= PLUQ_DTYPE_GGML_BASE) return "gguf";
+    }
+    return "safetensors";
+  }
 };
 
 // Layers of [n, k] of one format; `variants` = false: only the default options. Combinations that

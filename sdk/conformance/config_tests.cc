@@ -201,7 +201,7 @@ std::string probes(const Subject& s) {
     const FormatHandle& f = *plugin.formats[i];
     for (const Case& c : make_cases(plugin, i, pool, 64, 256, s.seed, false)) {
       step("probe of its own checkpoint");
-      const FormatHandle::Probe own = f.probe("safetensors", c.quantization, c.tensors);
+      const FormatHandle::Probe own = f.probe(c.container(), c.quantization, c.tensors);
       expect(own.score > 0 && own.score <= 1000, "{}: probe of its own checkpoint answers {} ({})",
              c.label, own.score, own.reason);
     }

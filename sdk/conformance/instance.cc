@@ -76,7 +76,7 @@ Instance::Instance(const Case& layer, const Setting& setting, const Shard* shard
   step("create_config for {}", layer.label);
   pluq_config_request request{};
   request.struct_size = sizeof request;
-  request.container = str_of("safetensors");
+  request.container = str_of(std::string_view(layer.container()));
   request.quantization = layer.quantization.is_null() ? nullptr : json_cursor(&layer.quantization);
   ok(layer.raw.api->create_config(layer.raw.self, &request, &config_),
      layer.label + ": create_config");

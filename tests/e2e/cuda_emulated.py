@@ -6,6 +6,7 @@ quantize, and what is refused.
     cuda_emulated.py PLUQ SOURCE_DIR [NAME...]"""
 import json
 import shutil
+import subprocess
 import sys
 
 import numpy as np
@@ -71,6 +72,10 @@ r = [run('run', whole, *prompt, '--device', d) for d in ('cpu', 'cuda-emulated')
 check('run', all(x.returncode == 0 for x in r), r[1].stderr)
 check('run: tokens', r[1].returncode == 0 and len(json.loads(r[1].stdout)['output_ids']) > 0)
 
+# Decode steps, recorded the second time and run again after that, choose what one pass over all tokens would.
+r = subprocess.run([sys.executable, f'{source}/tests/gpu/decode.py', sys.argv[1], whole, 'cuda-emulated'], capture_output=True, text=True)
+check('recorded decode steps', r.returncode == 0, r.stdout + r.stderr)
+
 for kind in ('gptq', 'awq', 'fp8', 'w8a8', 'nf4', 'mxfp4', 'nvfp4'):
     out = f'{work}/{kind}'
     r = run('quantize', model, '-o', out, '--format', kind, '--algorithm', 'rtn', *(['--set', 'group_size=32'] if kind in ('gptq', 'awq') else []))
@@ -81,6 +86,8 @@ for kind in ('gptq', 'awq', 'fp8', 'w8a8', 'nf4', 'mxfp4', 'nvfp4'):
     # Where activations are rounded to 8 bits, those of 16 bits flip some roundings.
     check(f'{kind}: near the CPU', found < (1e-1 if kind in ('fp8', 'w8a8') else 4e-2), found)
     layers = json.loads(run('inspect', out, '--json', '--device', 'cuda-emulated').stdout)['layers']
+    if kind == 'gptq':
+        check('gptq: on the tensor cores', any(l['kernel'] == 'cuda_int4_mma' for l in layers), layers[1])
     check(f'{kind}: its own kernels', any(l['format'] == kind and 'by the host' not in l['kernel'] for l in layers), layers[1])
 
 for flags, said in ((['--device', 'cuda-emulated:sm75'], 'cuda-emulated[:sm80|sm89|sm90]'), (['--device', 'gpu'], 'accepted are cpu'),

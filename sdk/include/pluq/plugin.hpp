@@ -428,6 +428,8 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
   struct WeightSpec {
     std::string suffix;
     uint32_t dtype_id = PLUQ_DTYPE_UNKNOWN;
+    // Of a block type that the SDK does not know by its id: elements and bytes of a block.
+    uint32_t block_elements = 0, block_bytes = 0;
     std::vector<int64_t> shape;
     Sample sample;
     bool optional = false;

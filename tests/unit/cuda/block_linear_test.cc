@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "emulated_device.h"
+#include "kernel_device.h"
 #include "pluq/float4.hpp"
 #include "pluq/float8.hpp"
 #include "pluq/gguf.hpp"
@@ -24,7 +24,7 @@ using cuda::CodeLayout;
 using cuda::OpError;
 using cuda::Real;
 
-const cuda::QuantizedOps& ops() { return cuda::quantized_ops_emulated(); }
+const cuda::QuantizedOps& ops() { return kernel_ops(); }
 size_t size(int64_t n) { return static_cast<size_t>(n); }
 
 // Weights on the device, and what they are, [N, K].
@@ -34,8 +34,8 @@ struct Weights {
 };
 
 // y = x W^T with rows of x `pad` elements apart beyond K.
-void check_linear(EmulatedDevice& device, const Weights& weights, int64_t m, Real x_type,
-                  Real y_type, int64_t pad, bool scaled) {
+void check_linear(KernelDevice& device, const Weights& weights, int64_t m, Real x_type, Real y_type,
+                  int64_t pad, bool scaled) {
   const int64_t n = weights.w.n, k = weights.w.k, ldx = k + pad;
   SCOPED_TRACE(format("format %d M %d N %d K %d x %d y %d pad %d",
                       static_cast<int>(weights.w.format), static_cast<int>(m), static_cast<int>(n),
@@ -82,7 +82,7 @@ void check_linear(EmulatedDevice& device, const Weights& weights, int64_t m, Rea
   }
 }
 
-void check_all_shapes(EmulatedDevice& device, const Weights& w) {
+void check_all_shapes(KernelDevice& device, const Weights& w) {
   for (const int64_t m : {1, 2, 5, 8, 9, 17, 65}) {
     const Real type = m % 2 == 0 ? Real::kBf16 : Real::kF16;
     check_linear(device, w, m, type, m == 5 ? Real::kF32 : type, m == 2 ? 1 : 8, m == 5 || m == 17);
@@ -98,7 +98,7 @@ struct IntCase {
   int64_t k_begin = 0;
 };
 
-Weights make_int(EmulatedDevice& device, const IntCase& c) {
+Weights make_int(KernelDevice& device, const IntCase& c) {
   Random random(static_cast<uint64_t>(c.bits * 100 + c.k));
   Weights out;
   BlockWeights& w = out.w;
@@ -135,13 +135,13 @@ Weights make_int(EmulatedDevice& device, const IntCase& c) {
 
 TEST(BlockLinear, IntegerCodesOfEveryWidth) {
   for (int bits = 2; bits <= 8; ++bits) {
-    EmulatedDevice device;
+    KernelDevice device;
     check_all_shapes(device, make_int(device, {bits, 19, 136, 32, bits % 2 == 0}));
   }
 }
 
 TEST(BlockLinear, IntegerCodesOfAnyGroupAndOrder) {
-  EmulatedDevice device;
+  KernelDevice device;
   check_all_shapes(device, make_int(device, {4, 66, 100, 0}));
   check_all_shapes(device, make_int(device, {3, 7, 90, 10, true}));
   check_all_shapes(device, make_int(device, {4, 9, 96, 24, true, true}));
@@ -150,7 +150,7 @@ TEST(BlockLinear, IntegerCodesOfAnyGroupAndOrder) {
 }
 
 TEST(BlockLinear, Int8Rows) {
-  EmulatedDevice device;
+  KernelDevice device;
   Random random(3);
   Weights out;
   BlockWeights& w = out.w;
@@ -177,7 +177,7 @@ TEST(BlockLinear, Int8Rows) {
 
 TEST(BlockLinear, Nf4WithBlocksThatSpanRows) {
   for (const int64_t k : {128, 96, 74}) {
-    EmulatedDevice device;
+    KernelDevice device;
     Random random(static_cast<uint64_t>(k));
     Weights out;
     BlockWeights& w = out.w;
@@ -202,7 +202,7 @@ TEST(BlockLinear, Nf4WithBlocksThatSpanRows) {
 TEST(BlockLinear, FourBitFloats) {
   for (const bool mx : {true, false}) {
     for (const int64_t k : {128, 90}) {
-      EmulatedDevice device;
+      KernelDevice device;
       Random random(static_cast<uint64_t>(k));
       Weights out;
       BlockWeights& w = out.w;
@@ -230,7 +230,7 @@ TEST(BlockLinear, FourBitFloats) {
 TEST(BlockLinear, EveryBlockTypeOfGguf) {
   for (const uint32_t type : {2U, 3U, 6U, 7U, 8U, 10U, 11U, 12U, 13U, 14U}) {
     SCOPED_TRACE(type);
-    EmulatedDevice device;
+    KernelDevice device;
     Random random(type);
     const gguf::BlockSize block = gguf::block_size(type);
     const int64_t k = block.elements == 32 ? 96 : 512, n = 10;
@@ -264,7 +264,7 @@ TEST(BlockLinear, EveryBlockTypeOfGguf) {
 }
 
 TEST(BlockLinear, RefusesWhatIsNotBuilt) {
-  EmulatedDevice device;
+  KernelDevice device;
   BlockLinear l;
   l.w.format = BlockFormat::kGguf, l.w.type = 99, l.w.n = 1, l.m = 1;
   EXPECT_EQ(ops().block_linear(device.exec(), l).text,
@@ -320,7 +320,7 @@ TEST(PackCodes, EveryLayoutBecomesAStreamPerRow) {
           }
         }
       }
-      EmulatedDevice device;
+      KernelDevice device;
       const int64_t out_pitch = cuda::code_pitch(k, bits);
       auto* out = device.array<uint32_t>(size(n * out_pitch), 0xeeeeeeeeU);
       const OpError e =

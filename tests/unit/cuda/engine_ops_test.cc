@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <random>
@@ -70,8 +71,14 @@ class EngineOpsTest : public ::testing::TestWithParam<uint32_t> {
     }
   }
 
-  std::shared_ptr<EmulatedRuntime> runtime_ =
-      std::make_shared<EmulatedRuntime>(80, PLUQ_EMU_CHECK_ALL);
+  // The emulated device, or a GPU when tests/gpu/run.sh asks for it.
+  static std::shared_ptr<DeviceRuntime> open() {
+    const char* wanted = std::getenv("PLUQ_TEST_DEVICE");
+    if (wanted != nullptr && std::string_view(wanted) == "cuda")
+      return open_device(parse_device("cuda"));
+    return std::make_shared<EmulatedRuntime>(80, PLUQ_EMU_CHECK_ALL);
+  }
+  std::shared_ptr<DeviceRuntime> runtime_ = open();
   std::mt19937 rng_{7};
 };
 
@@ -270,8 +277,9 @@ TEST_P(EngineOpsTest, AttentionOverThePagedCache) {
     shape.softcap = c.softcap;
     // The tokens before start, then the queries behind a first chunk of another sequence (one token
     // at position 0, in the last block).
-    const DeviceBuffer partial =
-        empty(static_cast<uint64_t>(attention_partial_floats(4, c.head_dim)) * 4);
+    const DeviceBuffer partial = empty(static_cast<uint64_t>(attention_partial_floats(
+                                           runtime_->description().sm_count, c.head_dim)) *
+                                       4);
     auto* rows = device_qkv.as<uint16_t>();
     const auto chunk = [&](int64_t first_row, int64_t count, int64_t start, int64_t at) {
       DeviceChunk d;

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "emulated_device.h"
+#include "kernel_device.h"
 #include "pluq/pack.hpp"
 #include "random_values.h"
 
@@ -21,7 +21,7 @@ using cuda::OpError;
 using cuda::Real;
 using cuda::WeightOnly;
 
-const cuda::QuantizedOps& ops() { return cuda::quantized_ops_emulated(); }
+const cuda::QuantizedOps& ops() { return kernel_ops(); }
 size_t size(int64_t n) { return static_cast<size_t>(n); }
 
 struct Case {
@@ -94,7 +94,7 @@ Layer make_layer(const Case& c, Random* random) {
   return out;
 }
 
-WeightOnly describe(EmulatedDevice& device, const Case& c, const Layer& layer) {
+WeightOnly describe(KernelDevice& device, const Case& c, const Layer& layer) {
   WeightOnly w;
   w.m = c.m, w.n = c.n, w.k = c.k, w.bits = c.bits, w.group = c.group, w.zeros = c.zeros;
   w.codes = device.upload(pack(layer.codes, c.n, c.k, c.bits));
@@ -109,7 +109,7 @@ void check_product(uint32_t sm, const Case& c) {
   SCOPED_TRACE(format("M %d N %d K %d group %d bits %d zeros %d bf16 %d y %d",
                       static_cast<int>(c.m), static_cast<int>(c.n), static_cast<int>(c.k),
                       static_cast<int>(c.group), c.bits, c.zeros, c.bf16, c.y));
-  EmulatedDevice device(sm);
+  KernelDevice device(sm);
   Random random(static_cast<uint64_t>(c.m * 31 + c.n + c.k + c.bits));
   const Layer layer = make_layer(c, &random);
   const Real x_type = c.bf16 ? Real::kBf16 : Real::kF16, y_type = static_cast<Real>(c.y);
@@ -189,7 +189,7 @@ TEST(CudaWeightOnly, ResultsDoNotDependOnTheGpuRunning) {
   EXPECT_FALSE(cuda::wo_fits(96, 64, 4, 32));
   EXPECT_FALSE(cuda::wo_fits(64, 96, 4, 32));
   EXPECT_FALSE(cuda::wo_fits(64, 192, 4, 48));
-  EmulatedDevice device;
+  KernelDevice device;
   WeightOnly w;
   w.m = 1, w.n = 64, w.k = 192, w.bits = 4, w.group = 48;
   EXPECT_TRUE(ops().weight_only(device.exec(), w));
@@ -240,7 +240,7 @@ TEST(CudaWeightOnly, RepacksEveryLayoutAndOrder) {
           for (int64_t j = 0; j < kK; ++j)
             moved[size(i * kK + j)] = codes[size(i * kK + order[size(j)])];
         }
-        EmulatedDevice device;
+        KernelDevice device;
         const std::vector<uint32_t> want = pack(moved, kN, kK, bits);
         auto* out = device.array<uint32_t>(want.size(), 0xeeeeeeeeU);
         const OpError e = ops().weight_only_repack(
@@ -260,7 +260,7 @@ TEST(CudaWeightOnly, DequantizesRows) {
       const Case c{1, 192, 128, 32, bits, zeros, zeros, false, 0, 1};
       Random random(3);
       const Layer layer = make_layer(c, &random);
-      EmulatedDevice device;
+      KernelDevice device;
       const WeightOnly w = describe(device, c, layer);
       constexpr int64_t kFirst = 48, kCount = 80;
       auto* out = device.array<uint16_t>(size(kCount * c.k), 0);
@@ -281,7 +281,7 @@ TEST(CudaWeightOnly, GathersColumns) {
   for (int i = 0; i < kM * kLdx; ++i) x.push_back(static_cast<uint16_t>(i));
   std::vector<int32_t> order;
   for (int i = 0; i < kK; ++i) order.push_back((i * 7) % kK);
-  EmulatedDevice device;
+  KernelDevice device;
   auto* out = device.array<uint16_t>(kM * kK, 0);
   ASSERT_FALSE(ops().gather_columns(device.exec(),
                                     {device.upload(x), kM, kK, kLdx, device.upload(order), out}));

@@ -90,6 +90,7 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
       out.flags = s.optional ? PLUQ_WEIGHT_OPTIONAL : 0;
       out.suffix = str(s.suffix);
       out.dtype = dtype(s.dtype_id);
+      if (s.block_elements > 0) out.dtype = {s.dtype_id, s.block_elements, s.block_bytes};
       out.rank = static_cast<uint32_t>(s.shape.size());
       for (size_t d = 0; d < s.shape.size(); ++d) {
         out.shape[d] = s.shape[d];

@@ -232,7 +232,7 @@ struct WoBlock {
         stage_of(slot, 0, Shape::kXBytes).template view<uint16_t>(0, Shape::kXBytes / 2);
     const auto from_w = stage_of(slot, Shape::kXBytes, Shape::kWBytes)
                             .template view<uint32_t>(0, Shape::kWBytes / 4);
-    PLUQ_UNROLL
+    PLUQ_UNROLL_N(1)  // more would not fit the registers of the largest tile
     for (int i = 0; i < Shape::kSlices; ++i) {
       const int slice = warp_k * Shape::kSlices + i;
       uint32_t b[kTilesM][2];

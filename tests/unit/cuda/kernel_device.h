@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// For tests of the SDK's kernels: a device with exactly sized arrays that host and kernels both
+// reach. It is the emulated one with all detectors on; with PLUQ_TEST_DEVICE=cuda in the
+// environment (tests/gpu/run.sh) the same tests run on a GPU.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "pluq/abi.h"
+#include "pluq/cuda/quantized/ops.h"
+
+namespace pluq {
+
+class KernelDevice {
+ public:
+  // sm: which device is emulated; a GPU is what it is.
+  explicit KernelDevice(uint32_t sm = 80);
+  ~KernelDevice();
+  KernelDevice(const KernelDevice&) = delete;
+  KernelDevice& operator=(const KernelDevice&) = delete;
+
+  static bool on_gpu();
+  // 80, 89 or 90; 0: not on a GPU.
+  static uint32_t gpu_capability();
+
+  pluq_exec* exec() { return &exec_; }
+  template <class T>
+  T* array(size_t count, T value = T{}) {
+    T* p = static_cast<T*>(raw(count * sizeof(T)));
+    std::fill_n(p, count, value);
+    return p;
+  }
+  template <class T>
+  T* upload(const std::vector<T>& v) {
+    T* p = static_cast<T*>(raw(v.size() * sizeof(T)));
+    std::copy(v.begin(), v.end(), p);
+    return p;
+  }
+  // 256-byte aligned; lives as long as this.
+  void* raw(size_t bytes);
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+  pluq_exec exec_{};
+};
+
+// The launchers of that device. On a GPU each waits for its kernel and answers its error.
+const cuda::QuantizedOps& kernel_ops();
+
+}  // namespace pluq
