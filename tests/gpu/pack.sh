@@ -1,13 +1,16 @@
 #!/usr/bin/env bash
 # Makes what tests/gpu/run.sh needs on a machine with a GPU but without packages, fixtures or network: pluq installed with
-# the shared libraries it uses, the kernels' tests, the benchmark, and a few checkpoints, in build-gpu-pack/ (ignored by git).
+# the shared libraries it uses, the kernels' tests, the benchmark, and a few checkpoints, as build-gpu-pack/pack.tar.xz (ignored
+# by git).
 # Usage: pack.sh [BUILD_DIR]   a configured build tree; default build-gpu, made with PLUQ_GPU_SM (default 90a)
-# Environment: PLUQ_FIXTURES (real checkpoints; without them the end-to-end part is left out), PLUQ_GPU_PACK (where to),
-# PLUQ_GPU_PACK_MIB (limit, default 60).
+# Environment: PLUQ_FIXTURES (real checkpoints; without them the end-to-end part is left out), PLUQ_GPU_PACK (folder of the
+# archive), PLUQ_GPU_PACK_MIB (its limit, default 55: what travels to a lent machine may have 64 with this tree).
 set -euo pipefail
 source=$(cd "$(dirname "$0")/../.." && pwd)
-pack=${PLUQ_GPU_PACK:-$source/build-gpu-pack}
-limit=${PLUQ_GPU_PACK_MIB:-60}
+folder=${PLUQ_GPU_PACK:-$source/build-gpu-pack}
+limit=${PLUQ_GPU_PACK_MIB:-55}
+pack=$(mktemp -d)
+trap 'rm -rf "$pack"' EXIT
 build=${1:-}
 if [ -z "$build" ]; then
   build=$source/build-gpu
@@ -17,13 +20,12 @@ fi
 tests="cuda_engine_ops_test cuda_byte_gemm_test cuda_block_linear_test cuda_weight_only_test"
 formats=$(cd "$source/plugins" && for d in */CMakeLists.txt; do echo "${d%/*}"; done)
 # shellcheck disable=SC2086
-ninja -C "$build" pluq libpluq pluq_cuda $formats $tests gpu_linear_bench
+ninja -C "$build" pluq pluq_cuda $formats $tests gpu_linear_bench
 grep -q '^PLUQ_CUDA_SM' "$build/CMakeCache.txt" || { echo "pack.sh: $build was configured without CUDA" >&2; exit 1; }
 
-rm -rf "$pack"
 mkdir -p "$pack/bin" "$pack/lib/pluq/plugins" "$pack/tests" "$pack/fixtures"
 cp "$build/bin/pluq" "$pack/bin/"
-cp -L "$build"/lib/libpluq.so* "$build/lib/libpluq_cuda.so" "$pack/lib/"
+cp "$build/lib/libpluq_cuda.so" "$pack/lib/"
 for format in $formats; do cp "$build/lib/pluq/plugins/$format.so" "$pack/lib/pluq/plugins/"; done
 for program in $tests gpu_linear_bench; do cp "$build/tests/$program" "$pack/tests/"; done
 strip "$pack"/bin/pluq "$pack"/lib/*.so* "$pack"/lib/pluq/plugins/*.so "$pack"/tests/*
@@ -59,10 +61,12 @@ else
 fi
 cp -rL "$source/tests/data/families/llama" "$pack/tiny-llama"
 cp "$source/tests/data/families/tokenizer.json" "$pack/tiny-llama/"
-size=$(du -sm "$pack" | cut -f1)
-echo "$pack: $size MiB, $(cat "$pack/glibc") or newer, GPU code for $(grep -o '^PLUQ_CUDA_SM:[A-Z]*=.*' "$build/CMakeCache.txt" | cut -d= -f2)"
+mkdir -p "$folder"
+tar -C "$pack" -cf - . | xz -T0 -6 > "$folder/pack.tar.xz"
+size=$(($(stat -c %s "$folder/pack.tar.xz") / 1048576 + 1))
+echo "$folder/pack.tar.xz: $size MiB, $(cat "$pack/glibc") or newer, GPU code for $(grep -o '^PLUQ_CUDA_SM:[A-Z]*=.*' "$build/CMakeCache.txt" | cut -d= -f2)"
 if [ "$size" -gt "$limit" ]; then
-  echo "pack.sh: more than the $limit MiB that may travel (PLUQ_GPU_PACK_MIB); the largest parts:" >&2
-  du -sm "$pack"/* "$pack"/fixtures/* | sort -n | tail -8 >&2
+  echo "pack.sh: more than the $limit MiB that may travel (PLUQ_GPU_PACK_MIB); before compression:" >&2
+  (cd "$pack" && du -sm -- * fixtures/* lib/pluq/plugins/* | sort -n | tail -12) >&2
   exit 1
 fi
