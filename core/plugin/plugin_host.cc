@@ -168,7 +168,7 @@ std::vector<pluq_format> load(SealedFile& file, const ElfFacts& facts) {
       &library->get<std::remove_pointer_t<pluq_plugin_entry_fn>>(PLUQ_ENTRY_SYMBOL);
 
   pluq_registrar registrar;
-  pluq_handshake handshake{sizeof(pluq_handshake), PLUQ_ABI_MAJOR, PLUQ_ABI_MINOR,
+  pluq_handshake handshake{sizeof(pluq_handshake), PLUQ_ABI_MAJOR, PLUQ_ABI_MIN_MINOR,
                            PLUQ_ABI_MINOR,         &registrar,     &register_format};
   pluq_plugin_info info{};
   info.struct_size = sizeof info;

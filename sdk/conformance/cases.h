@@ -8,6 +8,7 @@
 
 #include <list>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -49,6 +50,8 @@ struct Setting {  // how a method is asked for
   uint32_t compute = PLUQ_COMPUTE_FAST;
   uint32_t activations = PLUQ_ACTIVATIONS_CHECKPOINT;
   int workers = 1;
+  std::optional<pluq_device> device;  // instead of the CPU
+  uint32_t activation_dtype = PLUQ_DTYPE_F32;
   std::string text() const;
 };
 // Every instruction set of this machine with exact and fast; and activations kept float.
@@ -80,6 +83,7 @@ class Instance {
   // process_plan and process_weights_after_loading; the buffer is read-only afterwards. False with
   // a reason when the plugin refuses the values.
   bool process(ThreadPool& pool, std::string* why);
+  void refresh();  // asks for info() again, after processing
   // W as f32 [n, k].
   std::vector<float> dequantize() const;
   // y = x W^T + bias in the caller's exec.

@@ -49,6 +49,7 @@ std::vector<Test> load_tests();
 std::vector<Test> config_tests();
 std::vector<Test> weight_tests();
 std::vector<Test> numeric_tests();
+std::vector<Test> device_tests();
 std::vector<Test> memory_tests();
 std::vector<Test> concurrency_tests();
 std::vector<Test> fuzz_tests();

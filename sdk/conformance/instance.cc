@@ -12,6 +12,7 @@
 namespace pluq::conformance {
 
 std::string Setting::text() const {
+  if (device) return fmt::format("{} activations", dtype_name(activation_dtype));
   return fmt::format("{} {}{}", isa_name(best_isa(features)),
                      compute == PLUQ_COMPUTE_EXACT ? "exact" : "fast",
                      activations == PLUQ_ACTIVATIONS_FLOAT ? " float" : "");
@@ -55,6 +56,7 @@ pluq_layer_desc describe(const Case& layer, const Setting& setting, const Shard*
   pluq_layer_desc d = whole_layer("layer", "linear", layer.k, layer.n, layer.tensors);
   d.compute = setting.compute;
   d.activations = setting.activations;
+  d.activation_dtype = dtype_by_id(setting.activation_dtype);
   if (shard != nullptr) {
     d.in_begin = shard->k0;
     d.in_end = shard->k1;
@@ -84,6 +86,7 @@ Instance::Instance(const Case& layer, const Setting& setting, const Shard* shard
   const pluq_layer_desc desc = describe(layer, setting, shard);
   pluq_device device = describe_cpu(setting.workers);
   device.cpu_features = setting.features;
+  if (setting.device) device = *setting.device;
   char reason[1024] = {};
   pluq_method_choice choice{};
   choice.struct_size = sizeof choice;
@@ -216,9 +219,13 @@ bool Instance::process(ThreadPool& pool, std::string* why) {
          "{}: process_weights_after_loading writes outside its buffers", text());
   buffer_.read_only();
   if (plan.keep_tensors == 0 && !slices_.empty()) slices_.clear(), tensors_.clear();
+  refresh();
+  return true;
+}
+
+void Instance::refresh() {
   step("describe of {}", text());
   method_.api->describe(method_.self, &info_);
-  return true;
 }
 
 pluq_exec single_exec() {

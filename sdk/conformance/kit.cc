@@ -43,7 +43,7 @@ struct Shared {
 std::vector<Test> all_tests() {
   std::vector<Test> out;
   for (auto* group : {file_tests, load_tests, config_tests, weight_tests, numeric_tests,
-                      memory_tests, concurrency_tests, fuzz_tests}) {
+                      device_tests, memory_tests, concurrency_tests, fuzz_tests}) {
     const std::vector<Test> tests = group();
     out.insert(out.end(), tests.begin(), tests.end());
   }

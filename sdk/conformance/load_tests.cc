@@ -51,6 +51,7 @@ std::string wrong_versions(const Subject& s) {
     uint32_t major, min, max;
   } const cases[] = {{PLUQ_ABI_MAJOR + 1, minor, minor},
                      {99, 0, 1000},
+                     {PLUQ_ABI_MAJOR - 1, 0, 1000},
                      {PLUQ_ABI_MAJOR, minor + 1, minor},
                      {PLUQ_ABI_MAJOR, minor + 1, minor + 5}};
   for (const auto& c : cases) {
@@ -65,7 +66,7 @@ std::string wrong_versions(const Subject& s) {
   }
   expect(call_entry(opened).error.empty(),
          "after a refusal it does not accept the right version any more");
-  return "4 wrong ranges refused with both versions named";
+  return "5 wrong ranges refused with both versions named";
 }
 
 std::string failing_register(const Subject& s) {

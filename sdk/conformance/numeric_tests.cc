@@ -6,6 +6,7 @@
 #include <cstring>
 #include <limits>
 
+#include "checkpoint/convert.h"
 #include "conformance/cases.h"
 #include "conformance/reference.h"
 #include "device/exec.h"
@@ -154,32 +155,59 @@ std::string same_bits(const Subject& s) {
   return fmt::format("{} methods", n);
 }
 
-// A row with NaN or infinity may come out as anything, but never touches another row and never
-// crashes.
+// The method over a layer, ready; null when it refuses the setting or, with a reason, the values.
+std::unique_ptr<Instance> processed(const Case& c, const Setting& setting, ThreadPool& pool,
+                                    bool may_refuse) {
+  std::unique_ptr<Instance> in;
+  try {
+    in = std::make_unique<Instance>(c, setting);
+  } catch (const Skip&) {
+    return nullptr;
+  }
+  std::string why;
+  if (in->process(pool, &why)) return in;
+  expect(may_refuse, "{}: refuses its own layer: {}", in->text(), why);
+  expect(!why.empty(), "{}: refuses weights that are not finite without a reason", in->text());
+  return nullptr;
+}
+
+// Row 1 of y after `bad` came into row 1 of x: a NaN makes all of it NaN, an infinity leaves
+// nothing finite.
+void check_spoilt_row(const Instance& in, float bad, const float* y) {
+  const pluq_activation_scheme& a = in.info().activation_scheme;
+  const bool clamps = a.strategy != PLUQ_STRATEGY_NONE && a.dynamic == 0;
+  if (std::isfinite(bad) || (std::isinf(bad) && clamps)) return;
+  for (int64_t j = 0; j < in.n(); ++j) {
+    const bool holds = std::isnan(bad) ? std::isnan(y[j]) : !std::isfinite(y[j]);
+    expect(holds, "{}: {} in row 1 of x gives {} in row 1, column {} of y", in.text(), bad, y[j],
+           j);
+  }
+}
+
+// NUMBERS in abi.h: what is not finite in a row of x shows in all of that row of y, and in no
+// other.
 std::string nan_and_infinity(const Subject& s) {
   const Ready plugin = ready(s);
   ThreadPool pool(1);
+  const float inf = std::numeric_limits<float>::infinity(),
+              nan = std::numeric_limits<float>::quiet_NaN();
   int n = 0;
   for (const Case& c : all_cases(plugin, pool, s.seed, false)) {
     for (const Setting& setting : all_settings(1)) {
-      std::unique_ptr<Instance> in;
-      try {
-        in = std::make_unique<Instance>(c, setting);
-      } catch (const Skip&) {
-        continue;
-      }
-      std::string why;
-      if (!in->process(pool, &why)) fail_test("{}: refuses its own layer: {}", in->text(), why);
+      const std::unique_ptr<Instance> in = processed(c, setting, pool, false);
+      if (in == nullptr) continue;
+      const int64_t k = in->k();
+      const std::pair<float, int64_t> spoilers[] = {{nan, 0},     {nan, k / 2},  {-nan, k - 1},
+                                                    {inf, k / 2}, {-inf, k - 1}, {-3e38F, k / 2}};
       for (const int64_t m : {3, 18}) {
         std::vector<double> rounded;
-        std::vector<float> x = make_inputs(*in, m, s.seed, &rounded);
-        const Matrices good(x, m, in->k(), in->n(), 0);
+        const std::vector<float> x = make_inputs(*in, m, s.seed, &rounded);
+        const Matrices good(x, m, k, in->n(), 0);
         apply_once(*in, pool, good, nullptr);
-        for (const float bad : {std::numeric_limits<float>::quiet_NaN(),
-                                std::numeric_limits<float>::infinity(), -3e38F}) {
-          std::vector<float> y = x;
-          y[static_cast<size_t>(in->k() + in->k() / 2)] = bad;
-          const Matrices spoilt(y, m, in->k(), in->n(), 0);
+        for (const auto& [bad, column] : spoilers) {
+          std::vector<float> spoilt_x = x;
+          spoilt_x[static_cast<size_t>(k + column)] = bad;
+          const Matrices spoilt(spoilt_x, m, k, in->n(), 0);
           apply_once(*in, pool, spoilt, nullptr);
           for (int64_t row = 0; row < m; ++row) {
             const float *a = good.y.as<float>() + row * in->n(),
@@ -188,12 +216,111 @@ std::string nan_and_infinity(const Subject& s) {
               expect(std::memcmp(a, b, static_cast<size_t>(in->n()) * 4) == 0,
                      "{}: {} in row 1 changes row {}", in->text(), bad, row);
           }
+          check_spoilt_row(*in, bad, spoilt.y.as<float>() + in->n());
           ++n;
         }
       }
     }
   }
   return fmt::format("{} rows with NaN, infinity or huge values kept to themselves", n);
+}
+
+// The layer with one element of tensor `index` replaced, or nothing when that is no float tensor.
+bool spoil_weights(const Case& c, size_t index, float bad, Case* out) {
+  pluq_tensor t = c.tensors[index];
+  const std::vector<std::byte> bits = [&]() -> std::vector<std::byte> {
+    const auto bytes = [](auto v) {
+      std::vector<std::byte> b(sizeof v);
+      std::memcpy(b.data(), &v, sizeof v);
+      return b;
+    };
+    if (t.dtype.id == PLUQ_DTYPE_F32) return bytes(bad);
+    if (t.dtype.id == PLUQ_DTYPE_F16) return bytes(f32_to_f16(bad));
+    if (t.dtype.id == PLUQ_DTYPE_BF16) return bytes(f32_to_bf16(bad));
+    return {};
+  }();
+  if (bits.empty() || t.data_bytes < bits.size()) return false;
+  out->format = c.format;
+  out->raw = c.raw;
+  out->label = fmt::format("{} with {} in '{}'", c.label, bad, text_of(t.name));
+  out->quantization = c.quantization;
+  out->n = c.n;
+  out->k = c.k;
+  out->tensors = c.tensors;
+  out->data.emplace_back(t.data_bytes, 1);
+  std::memcpy(out->data.back().data(), t.data, t.data_bytes);
+  const size_t at = t.data_bytes / bits.size() / 2 * bits.size();
+  std::memcpy(out->data.back().data() + at, bits.data(), bits.size());
+  out->data.back().read_only();
+  out->tensors[index].data = out->data.back().data();
+  return true;
+}
+
+// What dequantize gives as NaN or infinity in row n of W shows in column n of y; the other columns
+// are right. Returns the number of columns that are not finite.
+int64_t check_spoilt_columns(const Instance& in, ThreadPool& pool, uint64_t seed) {
+  constexpr int64_t kRows = 3;
+  const int64_t n = in.n(), k = in.k();
+  const std::vector<float> w = in.dequantize();
+  std::vector<double> rounded;
+  const std::vector<float> x = make_inputs(in, kRows, seed, &rounded);
+  const std::vector<double> want = reference(rounded, w, nullptr, kRows, n, k);
+  const Matrices a(x, kRows, k, n, 0);
+  apply_once(in, pool, a, nullptr);
+  int64_t spoilt = 0;
+  double difference[kRows] = {}, size[kRows] = {};
+  for (int64_t j = 0; j < n; ++j) {
+    const auto row = w.begin() + j * k;
+    const bool nan = std::any_of(row, row + k, [](float v) { return std::isnan(v); });
+    const bool bad = nan || std::any_of(row, row + k, [](float v) { return std::isinf(v); });
+    spoilt += bad ? 1 : 0;
+    for (int64_t i = 0; i < kRows; ++i) {
+      const float got = a.y.as<float>()[i * n + j];
+      const double exact = want[static_cast<size_t>(i * n + j)];
+      expect(!bad || (nan ? std::isnan(got) : !std::isfinite(got)),
+             "{}: row {} of W is not finite, but y[{}, {}] is {}", in.text(), j, i, j, got);
+      if (bad) continue;
+      difference[i] += (static_cast<double>(got) - exact) * (static_cast<double>(got) - exact);
+      size[i] += exact * exact;
+    }
+  }
+  for (int64_t i = 0; i < kRows && spoilt < n; ++i) {
+    const double error = std::sqrt(difference[i] / std::max(size[i], 1e-30));
+    expect(error <= in.info().error_bound + 1e-6,
+           "{}: the other columns have an error of {:.3e}, the method promises {:.3e}", in.text(),
+           error, in.info().error_bound);
+  }
+  return spoilt;
+}
+
+// NUMBERS in abi.h for the weights: scales, zero points and codes that are not finite.
+std::string nan_weights(const Subject& s) {
+  const Ready plugin = ready(s);
+  ThreadPool pool(1);
+  int checked = 0, refused = 0;
+  for (const Case& c : all_cases(plugin, pool, s.seed, false)) {
+    for (size_t t = 0; t < c.tensors.size(); ++t) {
+      for (const float bad :
+           {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+        Case spoilt;
+        if (!spoil_weights(c, t, bad, &spoilt)) break;
+        for (const Setting& setting : all_settings(1)) {
+          const std::unique_ptr<Instance> in = processed(spoilt, setting, pool, true);
+          if (in == nullptr) {
+            ++refused;
+            continue;
+          }
+          const pluq_activation_scheme& a = in->info().activation_scheme;
+          if (a.dynamic == 0 && text_of(a.static_scale_suffix) == text_of(c.tensors[t].name))
+            continue;
+          if (check_spoilt_columns(*in, pool, s.seed) > 0) ++checked;
+        }
+      }
+    }
+  }
+  if (checked + refused == 0) throw Skip("no tensor of its layers can hold a NaN that matters");
+  return fmt::format("{} layers with NaN or infinity show it where it belongs, {} refused", checked,
+                     refused);
 }
 
 // All workers enter apply together, as a decode step in one region does.
@@ -231,11 +358,10 @@ std::string inside_region(const Subject& s) {
 }  // namespace
 
 std::vector<Test> numeric_tests() {
-  return {{"numerics", "every_batch", every_batch},
-          {"numerics", "every_option", every_option},
-          {"numerics", "same_bits", same_bits},
-          {"numerics", "nan_and_infinity", nan_and_infinity},
-          {"numerics", "inside_region", inside_region}};
+  return {
+      {"numerics", "every_batch", every_batch}, {"numerics", "every_option", every_option},
+      {"numerics", "same_bits", same_bits},     {"numerics", "nan_and_infinity", nan_and_infinity},
+      {"numerics", "nan_weights", nan_weights}, {"numerics", "inside_region", inside_region}};
 }
 
 }  // namespace pluq::conformance

@@ -133,6 +133,53 @@ std::vector<float> make_inputs(const Instance& in, int64_t m, uint64_t seed,
   return x;
 }
 
+namespace {
+
+// Every value of the type, and none next to a tie of the scheme; zero is far from all ties.
+void round_short_run(const Instance& in, const pluq_activation_scheme& a,
+                     const std::vector<size_t>& columns, float* x, double* out) {
+  if (a.dynamic != 0 && a.symmetric == 0 && columns.size() > 1) {
+    for (const size_t c : columns) x[c] = std::clamp(x[c], -1.0F, 1.5F);
+    x[columns[0]] = -1.0F;  // 255 steps over 2.5: the zero point is a whole number
+    x[columns[1]] = 1.5F;
+  }
+  const Scale s = a.dynamic != 0 ? dynamic_scale(a, columns, x) : static_scale(in, a);
+  for (const size_t c : columns) {
+    const double unit = static_cast<double>(x[c]) / s.scale;
+    const double margin = std::fabs(unit) * 1e-4 + 1e-4;
+    if (round_to(a.dtype.id, unit - margin) != round_to(a.dtype.id, unit + margin)) x[c] = 0;
+  }
+  round_run(a.dtype.id, s, columns, x, out);
+}
+
+}  // namespace
+
+std::vector<float> make_short_inputs(const Instance& in, uint32_t dtype, int64_t m, uint64_t seed,
+                                     std::vector<double>* rounded) {
+  const auto k = static_cast<size_t>(in.k());
+  Random random(seed);
+  std::vector<float> x(static_cast<size_t>(m) * k);
+  for (float& v : x) {
+    const auto value = static_cast<float>(random.real(-1, 1) + random.real(-1, 1));
+    v = dtype == PLUQ_DTYPE_BF16 ? bf16_to_f32(f32_to_bf16(value)) : f16_to_f32(f32_to_f16(value));
+  }
+  rounded->assign(x.begin(), x.end());
+  const pluq_activation_scheme& a = in.info().activation_scheme;
+  if (a.strategy == PLUQ_STRATEGY_NONE) return x;
+  const size_t run = a.strategy == PLUQ_STRATEGY_GROUP ? static_cast<size_t>(a.group_size) : k;
+  expect(run > 0, "publishes activation groups of {}", a.group_size);
+  for (int64_t row = 0; row < m; ++row) {
+    for (size_t first = 0; first < k; first += run) {
+      std::vector<size_t> columns;
+      for (size_t c = first; c < std::min(first + run, k); ++c)
+        columns.push_back(a.permutation == nullptr ? c : static_cast<size_t>(a.permutation[c]));
+      round_short_run(in, a, columns, x.data() + static_cast<size_t>(row) * k,
+                      rounded->data() + static_cast<size_t>(row) * k);
+    }
+  }
+  return x;
+}
+
 std::vector<double> reference(const std::vector<double>& rounded, const std::vector<float>& weight,
                               const float* bias, int64_t m, int64_t n, int64_t k) {
   std::vector<double> y(static_cast<size_t>(m * n));

@@ -16,6 +16,10 @@ namespace pluq::conformance {
 std::vector<float> make_inputs(const Instance& instance, int64_t m, uint64_t seed,
                                std::vector<double>* rounded);
 
+// The same for activations of a 16-bit type: every value is exact in it.
+std::vector<float> make_short_inputs(const Instance& in, uint32_t dtype, int64_t m, uint64_t seed,
+                                     std::vector<double>* rounded);
+
 // y [m, n] = rounded W^T + bias in double.
 std::vector<double> reference(const std::vector<double>& rounded, const std::vector<float>& weight,
                               const float* bias, int64_t m, int64_t n, int64_t k);

@@ -14,7 +14,7 @@ def run(*command):
 bad = []
 for path in sys.argv[1:]:
     exports = [line.split()[-1] for line in run('nm', '-D', '--defined-only', path).splitlines()]
-    if exports != ['pluq_plugin_entry_v0']:
+    if exports != ['pluq_plugin_entry_v1']:
         bad.append(f'{path}: exports {exports}')
     dynamic = run('readelf', '-dW', path)
     needed = {line.split('[')[1].rstrip(']') for line in dynamic.splitlines() if '(NEEDED)' in line}

@@ -158,7 +158,7 @@ TEST(Compatibility, ALaterHostAndTodaysPlugins) {
     static std::vector<Guarded>& hosts =
         *new std::vector<Guarded>;  // a host lives as long as the process
     hosts.push_back(later(host_table(), 128));
-    const Answer answer = call_entry(opened, *hosts.back().as<pluq_host>());
+    const Answer answer = call_entry(opened, *hosts.back().as<pluq_host>(), PLUQ_ABI_MAJOR, 0, 99);
     ASSERT_EQ(answer.error, "");
     Ready ready_plugin;
     ready_plugin.opened = opened;
@@ -238,6 +238,7 @@ TEST(Compatibility, ALaterPluginAndTodaysHost) {
   ASSERT_TRUE(host.reports().at(0).loaded) << host.reports().at(0).reason;
   const FormatHandle& f = host.at("c11_rowwise");
   ASSERT_EQ(f.options().size(), 2u);
+  EXPECT_EQ(host.reports().at(0).abi, "1.99");
   EXPECT_EQ(f.options()[1].key, "two");
   EXPECT_TRUE(f.can_quantize());
   conformance::Options options;

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A plugin as a later SDK would build it: the C11 example behind tables that are longer than
- * today's, with garbage where a later host would find slots, options of a larger stride, and
+ * A plugin as the SDK of ABI 1.99 would build it: the C11 example behind tables that are longer
+ * than today's, with garbage where a later host would find slots, options of a larger stride, and
  * extensions that nobody knows yet. */
 #include "pluq/abi.h"
 #undef PLUQ_PLUGIN_ENTRY
+#undef PLUQ_ABI_MINOR
+#define PLUQ_ABI_MINOR 99u /* it says 1.0 to 1.99 */
 #define PLUQ_PLUGIN_ENTRY todays_entry
 #include "c11_rowwise/c11_rowwise.c"
 
@@ -54,15 +56,15 @@ static const void *future_extension(void *self, const char *id) {
   return extension(self, id) == NULL ? NULL : &future_quantizer;
 }
 
-__attribute__((visibility("default"))) pluq_status *pluq_plugin_entry_v0(
+__attribute__((visibility("default"))) pluq_status *pluq_plugin_entry_v1(
     const pluq_host *from, const pluq_handshake *handshake, pluq_plugin_info *info);
-pluq_status *pluq_plugin_entry_v0(const pluq_host *from, const pluq_handshake *handshake,
+pluq_status *pluq_plugin_entry_v1(const pluq_host *from, const pluq_handshake *handshake,
                                   pluq_plugin_info *info) {
-  const pluq_plugin_info out = {0,   PLUQ_ABI_MAJOR, PLUQ_ABI_MINOR, PLUQ_ABI_MINOR, &note.manifest,
-                                NULL};
+  const pluq_plugin_info out = {
+      0, PLUQ_ABI_MAJOR, PLUQ_ABI_MIN_MINOR, PLUQ_ABI_MINOR, &note.manifest, NULL};
   static const pluq_format format = {&future_format.now, NULL};
   host = from;
-  if (handshake->abi_major != PLUQ_ABI_MAJOR || handshake->max_minor != PLUQ_ABI_MINOR ||
+  if (handshake->abi_major != PLUQ_ABI_MAJOR || handshake->max_minor < handshake->min_minor ||
       handshake->min_minor > PLUQ_ABI_MINOR) {
     return fail(PLUQ_STATUS_ABI_MISMATCH,
                 "the plugin and this host speak no common version of the ABI");

@@ -51,11 +51,11 @@ TEST(Zoo, EachFaultIsRefusedWithItsReason) {
   const struct {
     const char *name, *says;
   } cases[] = {{"wrong_magic", "wrong magic"},
-               {"wrong_major", "built for plugin ABI 7.9 to 7.9, this host speaks 0.9"},
-               {"wrong_minor", "built for plugin ABI 0.10 to 0.10, this host speaks 0.9"},
-               {"range_upside_down", "built for plugin ABI 0.10 to 0.9"},
+               {"wrong_major", "built for plugin ABI 7.0 to 7.0, this host speaks 1.0"},
+               {"wrong_minor", "built for plugin ABI 1.1 to 1.1, this host speaks 1.0"},
+               {"range_upside_down", "built for plugin ABI 1.1 to 1.0"},
                {"no_note", "has no pluq manifest"},
-               {"no_entry", "does not export pluq_plugin_entry_v0"},
+               {"no_entry", "does not export pluq_plugin_entry_v1"},
                {"entry_fails", "its entry failed: not on a Monday"},
                {"other_manifest", "returns another manifest"},
                {"manifest_lies", "registers formats zoo, its manifest names something_else"},

@@ -399,7 +399,7 @@ static const struct {
                                                                    {PLUQ_MANIFEST_MAGIC,
                                                                     sizeof(pluq_manifest),
                                                                     PLUQ_ABI_MAJOR,
-                                                                    PLUQ_ABI_MINOR,
+                                                                    PLUQ_ABI_MIN_MINOR,
                                                                     PLUQ_ABI_MINOR,
                                                                     62,
                                                                     0,
@@ -413,12 +413,11 @@ __attribute__((visibility("default"))) pluq_status *PLUQ_PLUGIN_ENTRY(
 pluq_status *PLUQ_PLUGIN_ENTRY(const pluq_host *from, const pluq_handshake *handshake,
                                pluq_plugin_info *info) {
   static const pluq_format format = {&format_api, NULL};
-  const pluq_plugin_info out = {0,   PLUQ_ABI_MAJOR, PLUQ_ABI_MINOR, PLUQ_ABI_MINOR, &note.manifest,
-                                NULL};
+  const pluq_plugin_info out = {
+      0, PLUQ_ABI_MAJOR, PLUQ_ABI_MIN_MINOR, PLUQ_ABI_MINOR, &note.manifest, NULL};
   host = from;
   if (handshake->abi_major != PLUQ_ABI_MAJOR || handshake->min_minor > PLUQ_ABI_MINOR ||
-      handshake->max_minor < handshake->min_minor || handshake->max_minor < PLUQ_ABI_MINOR ||
-      (PLUQ_ABI_MAJOR == 0 && handshake->max_minor != PLUQ_ABI_MINOR)) {
+      handshake->max_minor < handshake->min_minor) {
     return fail(PLUQ_STATUS_ABI_MISMATCH,
                 "the plugin and this host speak no common version of the ABI");
   }

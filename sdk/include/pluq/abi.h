@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * pluq plugin ABI, version 0.9 on its way to 1.0. Plain C11, also valid C++. This header and dtype.h are the only
+ * pluq plugin ABI, version 1.0; what of it is frozen: see the end. Plain C11, also valid C++. This header and dtype.h are the only
  * layouts that cross the boundary between the host and a plugin; changes are listed in sdk/ABI_CHANGELOG.md.
  *
  * THE CONVENTIONS
  *  1. Structs. Every struct that may grow starts with `struct_size`, set by its producer to the size it was compiled
  *     with. A reader uses a field only when PLUQ_HAS(p, field) holds; fields are only ever appended. A callee that
  *     fills a caller's struct writes at most the caller's struct_size bytes and leaves struct_size alone. The few
- *     value types without struct_size (pluq_str, pluq_text, pluq_dtype, the object pairs) never change. Arrays of
- *     growing structs are passed as (pointer, stride in bytes, count) and indexed by the stride.
+ *     value types without struct_size (pluq_str, pluq_text, pluq_dtype, the object pairs) never change, nor do the two
+ *     embedded in others (pluq_sample, pluq_activation_scheme). Arrays of growing structs: (pointer, stride in bytes, count).
  *  2. Errors. A call that can fail returns pluq_status *: NULL is success, anything else was made by host->status_new
  *     and belongs to the receiver, who hands it on or frees it with host->status_free. On error outputs are untouched.
  *     Destroy calls return nothing. No exception, longjmp, abort or exit crosses the boundary, in either direction.
@@ -38,12 +38,12 @@
 extern "C" {
 #endif
 
-/* While the major is 0 every layout difference raises the minor, and host and plugin need the same minor. From 1.0 a
- * side states the range of minors it can work with, and both meet at the lower maximum. The major is in the symbol. */
-#define PLUQ_ABI_MAJOR 0u
-#define PLUQ_ABI_MINOR 9u
-#define PLUQ_ENTRY_SYMBOL "pluq_plugin_entry_v0"
-#define PLUQ_PLUGIN_ENTRY pluq_plugin_entry_v0
+/* Each side states the range of minors it can work with; both meet at the lower maximum. The major is in the symbol. */
+#define PLUQ_ABI_MAJOR 1u
+#define PLUQ_ABI_MINOR 0u
+#define PLUQ_ABI_MIN_MINOR 0u /* the oldest minor that code built from this header works with */
+#define PLUQ_ENTRY_SYMBOL "pluq_plugin_entry_v1"
+#define PLUQ_PLUGIN_ENTRY pluq_plugin_entry_v1
 
 /* True when *p, a struct with struct_size, is long enough to hold `field`. */
 #define PLUQ_HAS(p, field)                                                             \
@@ -384,18 +384,18 @@ typedef struct pluq_method_api {
   /* [load] The tensors of the layer in checkpoint layout. *count is the capacity of specs on entry and the number of
    * tensors on return; specs may be NULL to ask for the number. */
   pluq_status *(*create_weights)(void *method, pluq_weight_spec *specs, size_t stride, size_t *count);
-  /* [load] Sees the bound tensors, with data, and settles everything that depends on values (g_idx, zero points,
-   * direction of scales). Refusing here is PLUQ_STATUS_UNSUPPORTED with a reason. */
+  /* [load] Sees the bound tensors, with data in host memory on every device, and settles all that depends on values
+   * (g_idx, zero points, direction of scales). Refusing here is PLUQ_STATUS_UNSUPPORTED with a reason. */
   pluq_status *(*process_plan)(void *method, const pluq_tensor *tensors, size_t stride, size_t count,
                                pluq_process_plan *plan);
   /* [load] Repacks into `buffer` (plan.buffer_bytes), which stays valid and in place until destroy or the next
-   * process call; with keep_tensors the tensors' data does too. exec->workspace holds plan.scratch_bytes. */
+   * process call; with keep_tensors the tensors' data does too. exec->workspace holds plan.scratch_bytes. On CUDA the tensors' data, buffer and workspace are device memory: enqueue on exec->stream. */
   pluq_status *(*process_weights_after_loading)(void *method, const pluq_exec *exec, const pluq_tensor *tensors,
                                                 size_t stride, size_t count, void *buffer);
   /* [any] Bytes of exec->workspace that apply needs for up to max_tokens rows and n_workers; monotone in both. */
   uint64_t (*workspace)(void *method, int64_t max_tokens, int32_t n_workers);
-  /* [exec] y = x * W^T + bias. bias is f32 [N] in the device's memory, or NULL. m = 0 does nothing. x and y do not
-   * overlap. Too small a workspace is PLUQ_STATUS_INVALID. Inside a region (exec->worker >= 0) every worker calls it. */
+  /* [exec] y = x * W^T + bias, by the rules DEVICES and NUMBERS at the end. bias is f32 [N] or NULL. m = 0 does nothing. x
+   * and y do not overlap. Too small a workspace is PLUQ_STATUS_INVALID. In a region (worker >= 0) every worker calls it. */
   pluq_status *(*apply)(void *method, const pluq_exec *exec, const pluq_activation *x, const float *bias,
                         const pluq_output *y);
   /* [exec] Rows n_begin..n_end of W in f32, out[(n - n_begin) * ld + k], from host tensors in checkpoint layout only;
@@ -647,5 +647,31 @@ typedef pluq_status *(*pluq_plugin_entry_fn)(const pluq_host *host, const pluq_h
 #ifdef __cplusplus
 } /* extern "C" */
 #endif
+
+/* ---------------------------------------------------------------- rules for several declarations above
+ *
+ * DEVICES. A method is offered a CUDA device by get_quant_method's `device`; a format without kernels for it answers
+ * UNSUPPORTED, and the host serves the layer from dequantize. Emulated and real devices follow the same rules:
+ *  - host memory: the tensors of get_quant_method, process_plan and dequantize, every struct, string and out parameter;
+ *  - device memory: tensors, buffer and exec->workspace of process_weights_after_loading; data of x and y, bias, ids,
+ *    pluq_quantized's arrays and exec->workspace of apply and gather. Host code never reads or writes any of these.
+ *  - exec->stream is the host's. A plugin only enqueues: it does not synchronise, allocate or free device memory, create
+ *    streams or change the current device, and everything it hands to a kernel lives until the method is destroyed.
+ *  - workspace() covers apply; its contents are undefined at the start and nothing in it survives the call.
+ *  - x and y are F16 or BF16 as activation_dtype said, y of a head F32; accumulate in F32 or wider.
+ *  - capability is what `device` says, which may be less than what the hardware has. Choose by it alone.
+ *
+ * NUMBERS, on every device and in every compute mode.
+ *  - A NaN anywhere in row m of x makes every element of row m of y NaN. An infinity there makes every element of that row
+ *    NaN or infinite, never finite, unless a static activation scale (dynamic = 0) clamps it as the checkpoint wants. No
+ *    other row is touched: their bits are those of the same call without it.
+ *  - A NaN in row n of W, as dequantize gives it, makes column n of y NaN; an infinity makes each of its elements NaN or
+ *    infinite, unless the element of x that meets it is 0 after rounding (then NaN is allowed, too). Other columns keep
+ *    within the error bound. process_plan may refuse such weights instead, with a reason.
+ *  - Values that overflow the type of y become infinite. Subnormal numbers may be read as zero.
+ *
+ * FROZEN as of 1.0: all above except what is marked as a draft (pluq.quantizer/1: PLUQ_QUANTIZER, PLUQ_STATISTIC_*, the
+ * pluq_quantize_* structs, pluq_quantizer_info, pluq_text_sink, pluq_quantizer), and pluq.embedding/1. The headers in ext/
+ * are drafts: a new layout there gets a new id, and a side that lacks an id answers NULL. Policy: sdk/README.md, Versions. */
 
 #endif /* PLUQ_ABI_H_ */

@@ -578,16 +578,16 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
     host_slot() = from;
     return guarded([&] {
       const pluq_handshake h = read(handshake);
-      if (negotiate(PLUQ_ABI_MAJOR, PLUQ_ABI_MINOR, PLUQ_ABI_MINOR, h.abi_major, h.min_minor,
-                    h.max_minor) < 0) {
+      if (negotiate(PLUQ_ABI_MAJOR, PLUQ_ABI_MIN_MINOR, PLUQ_ABI_MINOR, h.abi_major,
+                    h.min_minor, h.max_minor) < 0) {
         throw PluginError{
             PLUQ_STATUS_ABI_MISMATCH,
-            format("the plugin speaks ABI %u.%u, the host %u.%u to %u.%u", PLUQ_ABI_MAJOR,
-                   PLUQ_ABI_MINOR, h.abi_major, h.min_minor, h.abi_major, h.max_minor)};
+            format("the plugin speaks ABI %u.%u to %u.%u, the host %u.%u to %u.%u", PLUQ_ABI_MAJOR,
+                   PLUQ_ABI_MIN_MINOR, PLUQ_ABI_MAJOR, PLUQ_ABI_MINOR, h.abi_major, h.min_minor, h.abi_major, h.max_minor)};
       }
       pluq_plugin_info out{};
       out.abi_major = PLUQ_ABI_MAJOR;
-      out.min_minor = PLUQ_ABI_MINOR;
+      out.min_minor = PLUQ_ABI_MIN_MINOR;
       out.max_minor = PLUQ_ABI_MINOR;
       out.manifest = manifest;
       write(out, info);
@@ -618,7 +618,7 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
                                                                           {PLUQ_MANIFEST_MAGIC,   \
                                                                            sizeof(pluq_manifest), \
                                                                            PLUQ_ABI_MAJOR,        \
-                                                                           PLUQ_ABI_MINOR,        \
+                                                                           PLUQ_ABI_MIN_MINOR,    \
                                                                            PLUQ_ABI_MINOR,        \
                                                                            62 /* x86-64 */,       \
                                                                            0,                     \
