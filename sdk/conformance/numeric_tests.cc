@@ -225,21 +225,28 @@ std::string nan_and_infinity(const Subject& s) {
   return fmt::format("{} rows with NaN, infinity or huge values kept to themselves", n);
 }
 
-// The layer with one element of tensor `index` replaced, or nothing when that is no float tensor.
-bool spoil_weights(const Case& c, size_t index, float bad, Case* out) {
-  pluq_tensor t = c.tensors[index];
-  const std::vector<std::byte> bits = [&]() -> std::vector<std::byte> {
-    const auto bytes = [](auto v) {
-      std::vector<std::byte> b(sizeof v);
-      std::memcpy(b.data(), &v, sizeof v);
-      return b;
-    };
-    if (t.dtype.id == PLUQ_DTYPE_F32) return bytes(bad);
-    if (t.dtype.id == PLUQ_DTYPE_F16) return bytes(f32_to_f16(bad));
-    if (t.dtype.id == PLUQ_DTYPE_BF16) return bytes(f32_to_bf16(bad));
-    return {};
-  }();
-  if (bits.empty() || t.data_bytes < bits.size()) return false;
+// `bad` as bytes of a tensor of this type. Blocks of GGUF carry f16 scales at their ends: `place`
+// says where. Bytes (which may be exponents) and 8-bit floats take their NaN. Nothing for others.
+std::vector<std::byte> bad_bytes(const pluq_dtype& dtype, float bad) {
+  const auto bytes = [](auto v) {
+    std::vector<std::byte> b(sizeof v);
+    std::memcpy(b.data(), &v, sizeof v);
+    return b;
+  };
+  if (dtype.id >= PLUQ_DTYPE_GGML_BASE || dtype.id == PLUQ_DTYPE_F16) return bytes(f32_to_f16(bad));
+  if (dtype.id == PLUQ_DTYPE_BF16) return bytes(f32_to_bf16(bad));
+  if (dtype.id == PLUQ_DTYPE_F32) return bytes(bad);
+  if (dtype.id == PLUQ_DTYPE_F8_E4M3) return bytes(uint8_t{0x7f});
+  if (dtype.id == PLUQ_DTYPE_F8_E8M0 || dtype.id == PLUQ_DTYPE_U8) return bytes(uint8_t{0xff});
+  return {};
+}
+
+// The layer with one element (of a block: its scale at `place` from the end, or its first) of
+// tensor `index` replaced. False when its type has nothing like it.
+bool spoil_weights(const Case& c, size_t index, float bad, size_t place, Case* out) {
+  const pluq_tensor& t = c.tensors[index];
+  const std::vector<std::byte> bits = bad_bytes(t.dtype, bad);
+  if (bits.empty() || t.data_bytes < t.dtype.block_bytes) return false;
   out->format = c.format;
   out->raw = c.raw;
   out->label = fmt::format("{} with {} in '{}'", c.label, bad, text_of(t.name));
@@ -249,7 +256,8 @@ bool spoil_weights(const Case& c, size_t index, float bad, Case* out) {
   out->tensors = c.tensors;
   out->data.emplace_back(t.data_bytes, 1);
   std::memcpy(out->data.back().data(), t.data, t.data_bytes);
-  const size_t at = t.data_bytes / bits.size() / 2 * bits.size();
+  const size_t unit = t.dtype.block_bytes;
+  const size_t at = t.data_bytes / unit / 2 * unit + (place > 0 && unit > 8 ? unit - place : 0);
   std::memcpy(out->data.back().data() + at, bits.data(), bits.size());
   out->data.back().read_only();
   out->tensors[index].data = out->data.back().data();
@@ -302,18 +310,21 @@ std::string nan_weights(const Subject& s) {
     for (size_t t = 0; t < c.tensors.size(); ++t) {
       for (const float bad :
            {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
-        Case spoilt;
-        if (!spoil_weights(c, t, bad, &spoilt)) break;
-        for (const Setting& setting : all_settings(1)) {
-          const std::unique_ptr<Instance> in = processed(spoilt, setting, pool, true);
-          if (in == nullptr) {
-            ++refused;
-            continue;
+        for (const size_t place : {0, 2, 4}) {
+          Case spoilt;
+          if (place > 0 && c.tensors[t].dtype.block_bytes <= 8) break;
+          if (!spoil_weights(c, t, bad, place, &spoilt)) break;
+          for (const Setting& setting : all_settings(1)) {
+            const std::unique_ptr<Instance> in = processed(spoilt, setting, pool, true);
+            if (in == nullptr) {
+              ++refused;
+              continue;
+            }
+            const pluq_activation_scheme& a = in->info().activation_scheme;
+            if (a.dynamic == 0 && text_of(a.static_scale_suffix) == text_of(c.tensors[t].name))
+              continue;
+            if (check_spoilt_columns(*in, pool, s.seed) > 0) ++checked;
           }
-          const pluq_activation_scheme& a = in->info().activation_scheme;
-          if (a.dynamic == 0 && text_of(a.static_scale_suffix) == text_of(c.tensors[t].name))
-            continue;
-          if (check_spoilt_columns(*in, pool, s.seed) > 0) ++checked;
         }
       }
     }
