@@ -665,9 +665,9 @@ typedef pluq_status *(*pluq_plugin_entry_fn)(const pluq_host *host, const pluq_h
  *  - A NaN anywhere in row m of x makes every element of row m of y NaN. An infinity there makes every element of that row
  *    NaN or infinite, never finite, unless a static activation scale (dynamic = 0) clamps it as the checkpoint wants. No
  *    other row is touched: their bits are those of the same call without it.
- *  - A NaN in row n of W, as dequantize gives it, makes column n of y NaN; an infinity makes each of its elements NaN or
- *    infinite, unless the element of x that meets it is 0 after rounding (then NaN is allowed, too). Other columns keep
- *    within the error bound. process_plan may refuse such weights instead, with a reason.
+ *  - A NaN in a tensor of the layer makes every column n of y NaN whose row of W, as dequantize gives it, it spoils. An
+ *    infinity makes those columns NaN or infinite, never finite. Other columns keep within the error bound. process_plan
+ *    may refuse such weights instead, with a reason.
  *  - Values that overflow the type of y become infinite. Subnormal numbers may be read as zero.
  *
  * FROZEN as of 1.0: all above except what is marked as a draft (pluq.quantizer/1: PLUQ_QUANTIZER, PLUQ_STATISTIC_*, the
