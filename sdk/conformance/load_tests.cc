@@ -2,6 +2,7 @@
 // Group "load": the entry, called as hosts of other versions, or with something missing, would call
 // it.
 #include <dlfcn.h>
+#include <algorithm>
 
 #include <cstring>
 #include <thread>
@@ -46,7 +47,7 @@ std::string other_thread(const Subject& s) {
 
 std::string wrong_versions(const Subject& s) {
   const Opened opened = open_subject(s);
-  const uint32_t minor = PLUQ_ABI_MINOR;
+  const uint32_t minor = std::max(PLUQ_ABI_MINOR, s.facts.manifest.max_minor);  // of both
   struct {
     uint32_t major, min, max;
   } const cases[] = {{PLUQ_ABI_MAJOR + 1, minor, minor},
