@@ -50,7 +50,7 @@ struct Setting {  // how a method is asked for
   uint32_t compute = PLUQ_COMPUTE_FAST;
   uint32_t activations = PLUQ_ACTIVATIONS_CHECKPOINT;
   int workers = 1;
-  std::optional<pluq_device> device;  // instead of the CPU
+  std::optional<pluq_device> device = {};  // instead of the CPU
   uint32_t activation_dtype = PLUQ_DTYPE_F32;
   std::string text() const;
 };
