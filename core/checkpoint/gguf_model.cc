@@ -425,6 +425,7 @@ std::vector<std::byte> gguf_hf_bytes(const GgufFile& file, const GgufTensor& t) 
                dtype_name(t.view.dtype.id));
   }
   std::vector<std::byte> out(data.size());
+  if (width == 0) return out;  // rows without columns, however many the file says there are
   for (int64_t n = 0; n < rows; ++n) {
     const auto from = static_cast<size_t>(gguf_source_row(n, rows, t.heads));
     std::memcpy(out.data() + static_cast<size_t>(n) * width, data.data() + from * width, width);
