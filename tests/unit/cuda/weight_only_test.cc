@@ -94,7 +94,7 @@ Layer make_layer(const Case& c, Random* random) {
   return out;
 }
 
-WeightOnly describe(KernelDevice& device, const Case& c, const Layer& layer) {
+WeightOnly describe(KernelDevice& device, uint32_t sm, const Case& c, const Layer& layer) {
   WeightOnly w;
   w.m = c.m, w.n = c.n, w.k = c.k, w.bits = c.bits, w.group = c.group, w.zeros = c.zeros;
   w.codes = device.upload(pack(layer.codes, c.n, c.k, c.bits));
@@ -102,6 +102,7 @@ WeightOnly describe(KernelDevice& device, const Case& c, const Layer& layer) {
   w.scales_bf16 = c.scales_bf16;
   w.bf16 = c.bf16;
   w.sm_count = c.sm_count;
+  w.sm = KernelDevice::on_gpu() ? KernelDevice::gpu_capability() : sm;
   return w;
 }
 
@@ -120,7 +121,7 @@ void check_product(uint32_t sm, const Case& c) {
   }
   std::vector<float> bias;
   for (int64_t i = 0; i < c.n; ++i) bias.push_back(random.real(-1, 1));
-  WeightOnly w = describe(device, c, layer);
+  WeightOnly w = describe(device, sm, c, layer);
   w.x = device.upload(x), w.ldx = ldx;
   w.bias = device.upload(bias);
   w.ldy = ldy, w.y_type = c.y;
@@ -178,6 +179,19 @@ TEST(CudaWeightOnly, TilesSharedByBlocks) {
     check_product(89, {2, 64, 1536, 128, 4, true, false, false, 2, sm_count});
     check_product(89, {20, 448, 320, 64, 4, false, true, false, 2, sm_count});
     check_product(89, {70, 192, 576, 0, 8, false, false, true, 2, sm_count});
+  }
+}
+
+// More than 64 rows on 9.0: wgmma, with whole tiles, tails and tiles shared by blocks.
+TEST(CudaWeightOnly, Wgmma) {
+  for (const int bits : {4, 8}) {
+    for (const bool zeros : {false, true}) {
+      check_product(90, {65, 64, 128, 32, bits, zeros, zeros, !zeros, 0, 1});
+      check_product(90, {130, 192, 192, 64, bits, zeros, !zeros, zeros, 1, 3});
+      check_product(90, {200, 64, 320, 128, bits, zeros, zeros, zeros, 2, 2});
+    }
+    check_product(90, {66, 64, 192, 0, bits, true, false, true, 2, 1});
+    check_product(90, {67, 64, 64, 16, bits, true, true, false, 0, 1});
   }
 }
 
@@ -261,7 +275,7 @@ TEST(CudaWeightOnly, DequantizesRows) {
       Random random(3);
       const Layer layer = make_layer(c, &random);
       KernelDevice device;
-      const WeightOnly w = describe(device, c, layer);
+      const WeightOnly w = describe(device, 80, c, layer);
       constexpr int64_t kFirst = 48, kCount = 80;
       auto* out = device.array<uint16_t>(size(kCount * c.k), 0);
       const OpError e = ops().weight_only_dequantize(device.exec(), {w, kFirst, kCount, out});

@@ -37,7 +37,9 @@ inline OpError block_linear(const pluq_exec *exec, const BlockLinear &l) {
 }
 
 inline OpError weight_only(const pluq_exec *exec, const WeightOnly &w) {
-  const auto launcher = registry.weight_only[w.bits == 8][wo_tile_index(wo_tile_m(w.m))];
+  auto launcher = registry.weight_only[w.bits == 8][wo_tile_index(wo_tile_m(w.m))];
+  const auto wgmma = registry.weight_only_wgmma[w.bits == 8];
+  if (w.sm >= 90 && w.m > 64 && wgmma != nullptr) launcher = wgmma;
   if (launcher == nullptr || !wo_fits(w.n, w.k, w.bits, w.group)) {
     return not_linked("weight_only, bits", w.bits);
   }

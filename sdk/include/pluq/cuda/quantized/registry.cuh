@@ -20,6 +20,7 @@ struct Registry {
   OpError (*gguf[kGgufTypes])(const pluq_exec *, const BlockLinear &);  // by ggml's number
   // by 4 or 8 bits, by wo_tile_index
   OpError (*weight_only[2][kWoTiles])(const pluq_exec *, const WeightOnly &);
+  OpError (*weight_only_wgmma[2])(const pluq_exec *, const WeightOnly &);  // by 4 or 8 bits
   OpError (*weight_only_repack)(const pluq_exec *, const WeightOnlyRepack &);
   OpError (*weight_only_dequantize)(const pluq_exec *, const WeightOnlyDequantize &);
   OpError (*gather_columns)(const pluq_exec *, const GatherColumns &);

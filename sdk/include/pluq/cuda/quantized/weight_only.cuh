@@ -9,6 +9,10 @@
 // The warps of a block split rows of W, rows of x and columns of K; blocks take equal runs of the
 // stages of all tiles. Parts of a tile are added in the order of K by whichever block comes last,
 // so results do not depend on timing.
+//
+// With Wgmma (sm_90a, 128 rows of x) a warpgroup owns 64 rows of W: warp j takes tile j of a slab
+// as the A operand in registers, and the 128-byte rows of x, whose pieces are swizzled anyway, are
+// B in shared memory. Zero points, integers, are subtracted from the codes. All else is the same.
 #pragma once
 
 #include "pluq/cuda/cuda.hpp"
@@ -19,9 +23,11 @@ namespace cuda {
 inline namespace PLUQ_CUDA_SIDE {
 
 // How 8 warps share a tile of kRows rows of x.
-template <int Bits, bool Zeros, int Rows>
+template <int Bits, bool Zeros, int Rows, bool Wgmma>
 struct WoShape {
-  static constexpr int kWarpsM = Rows == 128 ? 2 : 1, kWarpsN = Rows >= 64 ? 4 : 2,
+  static_assert(!Wgmma || Rows == 128, "wgmma is for tiles of 128 rows of x");
+  static constexpr int kWarpsM = Rows == 128 && !Wgmma ? 2 : 1,
+                       kWarpsN = Wgmma ? 8 : Rows >= 64 ? 4 : 2,
                        kWarpsK = 8 / (kWarpsM * kWarpsN);
   static constexpr int kTilesM = Rows / kWarpsM / 8;       // of 8 rows of x, per warp
   static constexpr int kTilesN = kWoTileN / kWarpsN / 16;  // of 16 rows of W, per warp
@@ -30,13 +36,15 @@ struct WoShape {
   static constexpr uint32_t kXBytes = Rows * kWoStage * 2, kWBytes = Bits * kWoStage * kWoTileN / 8,
                             kScaleBytes = kScaleRows * (Zeros ? 2 : 1) * kWoTileN * 2,
                             kStageBytes = kXBytes + kWBytes + kScaleBytes;
-  static constexpr int kStages = Bits == 4 ? (Rows <= 32   ? 6
+  static constexpr int kStages = Wgmma ? 5 : Bits == 4 ? (Rows <= 32   ? 6
                                               : Rows == 64 ? 4
                                                            : 3)
                                            : (Rows <= 64 ? 4 : 2);
-  static constexpr int kSumRows = Rows < 64 ? Rows : 64, kSumPitch = kWoTileN + 4;
+  static constexpr int kSumRows = Rows / kWarpsM, kSumPitch = kWoTileN + 4;
   static constexpr uint32_t kSums = kStages * kStageBytes;
   static constexpr uint32_t kBytes = kSums + kSumRows * kSumPitch * 4;
+  static_assert(!Wgmma || kStageBytes % 1024 == 0, "swizzled rows of x begin at 1024 bytes");
+  static_assert(kBytes <= 227 * 1024, "shared memory of a block on sm_90");
 };
 
 struct WoArgs {
@@ -102,9 +110,9 @@ PLUQ_DEVICE int32_t wo_first(int32_t block, int32_t total, int32_t blocks) {
   return static_cast<int32_t>(static_cast<int64_t>(total) * block / blocks);
 }
 
-template <int Bits, int Rows, bool Zeros, bool Bf16>
+template <int Bits, int Rows, bool Zeros, bool Bf16, bool Wgmma>
 struct WoBlock {
-  using Shape = WoShape<Bits, Zeros, Rows>;
+  using Shape = WoShape<Bits, Zeros, Rows, Wgmma>;
   static constexpr int kTilesM = Shape::kTilesM, kTilesN = Shape::kTilesN;
 
   const WoArgs &a;
@@ -153,7 +161,7 @@ struct WoBlock {
           (static_cast<int64_t>(kk * 4 + slice) * slabs + (some ? slab : 0)) * kPieces + piece;
       cp_async16(to_w, i * 4, codes, from * 4, some);
     }
-    if (ends_group(kk, run_ends)) {
+    if ((Wgmma && Zeros) || ends_group(kk, run_ends)) {
       constexpr int kKinds = Zeros ? 2 : 1;
       const int rows = a.group_stages == 0 ? kWoStage / a.group : 1;
       const int first = a.group_stages == 0 ? kk * rows : kk / a.group_stages;
@@ -177,7 +185,7 @@ struct WoBlock {
         for (int i = 0; i < 4; ++i) part[n][m][i] = 0;
       }
     }
-    if constexpr (Zeros) {
+    if constexpr (Zeros && !Wgmma) {
       PLUQ_UNROLL
       for (int m = 0; m < kTilesM; ++m) {
         PLUQ_UNROLL
@@ -211,19 +219,93 @@ struct WoBlock {
         const int at = row * kKinds * kWoTileN + (warp_n * kTilesN + n) * 16 + lane / 4 + 8 * r;
         const float scale = widen_scale(s.load(at));
         float zero = 0;
-        if constexpr (Zeros) zero = widen_scale(s.load(at + kWoTileN));
+        if constexpr (Zeros && !Wgmma) zero = widen_scale(s.load(at + kWoTileN));
         PLUQ_UNROLL
         for (int m = 0; m < kTilesM; ++m) {
           PLUQ_UNROLL
           for (int i = 2 * r; i < 2 * r + 2; ++i) {
             float v = part[n][m][i];
-            if constexpr (Zeros) v = fma_f32(-zero, ones[m][i], v);
+            if constexpr (Zeros && !Wgmma) v = fma_f32(-zero, ones[m][i], v);
             sums[n][m][i] = fma_f32(scale, v, sums[n][m][i]);
           }
         }
       }
     }
     clear_part();
+  }
+
+  // The products of one stage by wgmma. The widened weights of all slices stay in registers of
+  // their own until the products have read them.
+  PLUQ_DEVICE void multiply_wgmma(int slot, bool group_ends) {
+    const auto from_x =
+        stage_of(slot, 0, Shape::kXBytes).template view<uint16_t>(0, Shape::kXBytes / 2);
+    const auto from_w = stage_of(slot, Shape::kXBytes, Shape::kWBytes)
+                            .template view<uint32_t>(0, Shape::kWBytes / 4);
+    const MatrixDesc b = matrix_desc(from_x, 0, Swizzle::k128B, 0, 1024);
+    uint32_t wide[4][4];
+    const int slab = warp_n / 4, tile = warp_n % 4;
+    PLUQ_UNROLL
+    for (int slice = 0; slice < 4; ++slice) {
+      const int at = (slice * 2 + slab) * 32 * Bits;
+      uint32_t words[2];
+      if constexpr (Bits == 4) {
+        words[0] = from_w.load(at + lane * 4 + tile);
+      } else {
+        const u32x2 two =
+            from_w.template load_as<u32x2>(at + tile / 2 * 128 + lane * 4 + tile % 2 * 2);
+        words[0] = two.v[0], words[1] = two.v[1];
+      }
+      wo_widen<Bits, Bf16>(words, wide[slice]);
+      if constexpr (Zeros) subtract_zeros(slot, slice, wide[slice]);
+    }
+    if (a.group_stages != 0) {
+      wgmma_begin();
+      PLUQ_UNROLL
+      for (int slice = 0; slice < 4; ++slice) wgmma_slice(wide[slice], b, slice);
+      wgmma_end();
+      if (group_ends) fold(slot, 0);
+      return;
+    }
+    PLUQ_UNROLL
+    for (int slice = 0; slice < 4; ++slice) {
+      wgmma_begin();
+      wgmma_slice(wide[slice], b, slice);
+      wgmma_end();
+      if ((slice + 1) * 16 % a.group == 0) fold(slot, slice * 16 / a.group);
+    }
+  }
+  // Zero points are integers of the codes' range, so the differences are exact in 16 bits and no
+  // sums of x are needed.
+  PLUQ_DEVICE void subtract_zeros(int slot, int slice, uint32_t *wide) const {
+    const auto s = stage_of(slot, Shape::kXBytes + Shape::kWBytes, Shape::kScaleBytes)
+                       .template view<uint16_t>(0, Shape::kScaleBytes / 2);
+    const int row = a.group_stages == 0 ? slice * 16 / a.group : 0;
+    PLUQ_UNROLL
+    for (int r = 0; r < 2; ++r) {
+      const float zero =
+          widen_scale(s.load((2 * row + 1) * kWoTileN + warp_n * 16 + lane / 4 + 8 * r));
+      const uint32_t two = Bf16 ? pack_bf16x2(zero, zero) : pack_f16x2(zero, zero);
+      PLUQ_UNROLL
+      for (int i = r; i < 4; i += 2)
+        wide[i] = Bf16 ? sub_bf16x2(wide[i], two) : sub_f16x2(wide[i], two);
+    }
+  }
+  PLUQ_DEVICE void wgmma_slice(const uint32_t *wide, MatrixDesc b, int slice) {
+    const MatrixDesc at = advance(b, static_cast<uint32_t>(slice) * 32);
+    if constexpr (Bf16) {
+      wgmma_bf16_rs<Rows>(&part[0][0][0], wide, at);
+    } else {
+      wgmma_f16_rs<Rows>(&part[0][0][0], wide, at);
+    }
+  }
+  PLUQ_DEVICE void wgmma_begin() {
+    wgmma_fence_registers<Rows / 2>(&part[0][0][0]);
+    wgmma_fence();
+  }
+  PLUQ_DEVICE void wgmma_end() {
+    wgmma_commit();
+    wgmma_wait<0>();
+    wgmma_fence_registers<Rows / 2>(&part[0][0][0]);
   }
 
   // The products of one stage.
@@ -333,12 +415,12 @@ struct WoBlock {
   }
 };
 
-template <int Bits, int Rows, bool Zeros, bool Bf16>
+template <int Bits, int Rows, bool Zeros, bool Bf16, bool Wgmma>
 PLUQ_KERNEL(kWoThreads, Rows == 8 ? 2 : 1)
 void weight_only_kernel(WoArgs a, gmem<const uint16_t> x, gmem<const uint32_t> codes,
                         gmem<const uint16_t> scales, gmem<const float> bias, gmem<uint16_t> y16,
                         gmem<float> y32, gmem<float> partial, gmem<int32_t> counters) {
-  using Block = WoBlock<Bits, Rows, Zeros, Bf16>;
+  using Block = WoBlock<Bits, Rows, Zeros, Bf16, Wgmma>;
   using Shape = typename Block::Shape;
   constexpr int kStages = Shape::kStages;
   PLUQ_DYNAMIC_SMEM(raw);
@@ -381,10 +463,15 @@ void weight_only_kernel(WoArgs a, gmem<const uint16_t> x, gmem<const uint32_t> c
   block.clear_part();
   for (int i = first; i < end; ++i) {
     cp_async_wait<kStages - 2>();
+    if constexpr (Wgmma) fence_async_proxy();
     sync_threads();
     copy_next(slot == 0 ? kStages - 1 : slot - 1);
     const bool run_ends = i + 1 == end;
-    block.multiply(slot, block.ends_group(kk, run_ends));
+    if constexpr (Wgmma) {
+      block.multiply_wgmma(slot, block.ends_group(kk, run_ends));
+    } else {
+      block.multiply(slot, block.ends_group(kk, run_ends));
+    }
     if (++slot == kStages) slot = 0;
     if (++kk < a.stages && !run_ends) continue;
 
@@ -446,7 +533,7 @@ void weight_only_kernel(WoArgs a, gmem<const uint16_t> x, gmem<const uint32_t> c
   cp_async_wait_all();
 }
 
-template <int Bits, int Rows, bool Zeros, bool Bf16>
+template <int Bits, int Rows, bool Zeros, bool Bf16, bool Wgmma = false>
 LaunchError launch_weight_only(const pluq_exec *exec, const WeightOnly &w) {
   WoArgs a{};
   a.m = static_cast<int32_t>(w.m), a.n = static_cast<int32_t>(w.n);
@@ -466,10 +553,10 @@ LaunchError launch_weight_only(const pluq_exec *exec, const WeightOnly &w) {
   LaunchShape shape;
   shape.grid = {static_cast<uint32_t>(blocks), 1, 1};
   shape.threads = kWoThreads;
-  shape.smem_bytes = WoShape<Bits, Zeros, Rows>::kBytes;
+  shape.smem_bytes = WoShape<Bits, Zeros, Rows, Wgmma>::kBytes;
   shape.name = "weight_only_kernel";
   const bool wide = w.y_type == 2;
-  return launch(&weight_only_kernel<Bits, Rows, Zeros, Bf16>, shape, Stream(exec), a,
+  return launch(&weight_only_kernel<Bits, Rows, Zeros, Bf16, Wgmma>, shape, Stream(exec), a,
                 gmem<const uint16_t>(static_cast<const uint16_t *>(w.x)),
                 gmem<const uint32_t>(static_cast<const uint32_t *>(w.codes), w.n * w.k * Bits / 32),
                 gmem<const uint16_t>(w.scales, groups * w.n), gmem<const float>(w.bias, w.n),

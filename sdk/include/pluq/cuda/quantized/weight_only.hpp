@@ -45,7 +45,7 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
       w_ = {};
       w_.n = n, w_.k = k, w_.bits = f.bits, w_.group = group;
       w_.zeros = f.zero_kind == cpu::IntZeroKind::kInteger;
-      w_.sm_count = sm_count_;
+      w_.sm_count = sm_count_, w_.sm = sm_;
       const int64_t groups = (k + group - 1) / group;
       if (groups > f.num_groups) return false;
       for (const bool bf16 : {false, true}) {
