@@ -27,7 +27,9 @@ template <int Bits, bool Zeros, int Rows, bool Wgmma>
 struct WoShape {
   static_assert(!Wgmma || Rows == 128, "wgmma is for tiles of 128 rows of x");
   static constexpr int kWarpsM = Rows == 128 && !Wgmma ? 2 : 1,
-                       kWarpsN = Wgmma ? 8 : Rows >= 64 ? 4 : 2,
+                       kWarpsN = Wgmma        ? 8
+                                 : Rows >= 64 ? 4
+                                              : 2,
                        kWarpsK = 8 / (kWarpsM * kWarpsN);
   static constexpr int kTilesM = Rows / kWarpsM / 8;       // of 8 rows of x, per warp
   static constexpr int kTilesN = kWoTileN / kWarpsN / 16;  // of 16 rows of W, per warp
@@ -36,10 +38,11 @@ struct WoShape {
   static constexpr uint32_t kXBytes = Rows * kWoStage * 2, kWBytes = Bits * kWoStage * kWoTileN / 8,
                             kScaleBytes = kScaleRows * (Zeros ? 2 : 1) * kWoTileN * 2,
                             kStageBytes = kXBytes + kWBytes + kScaleBytes;
-  static constexpr int kStages = Wgmma ? 5 : Bits == 4 ? (Rows <= 32   ? 6
-                                              : Rows == 64 ? 4
-                                                           : 3)
-                                           : (Rows <= 64 ? 4 : 2);
+  static constexpr int kStages = Wgmma       ? 5
+                                 : Bits == 4 ? (Rows <= 32   ? 6
+                                                : Rows == 64 ? 4
+                                                             : 3)
+                                             : (Rows <= 64 ? 4 : 2);
   static constexpr int kSumRows = Rows / kWarpsM, kSumPitch = kWoTileN + 4;
   static constexpr uint32_t kSums = kStages * kStageBytes;
   static constexpr uint32_t kBytes = kSums + kSumRows * kSumPitch * 4;
