@@ -39,7 +39,7 @@ inline OpError block_linear(const pluq_exec *exec, const BlockLinear &l) {
 inline OpError weight_only(const pluq_exec *exec, const WeightOnly &w) {
   auto launcher = registry.weight_only[w.bits == 8][wo_tile_index(wo_tile_m(w.m))];
   const auto wgmma = registry.weight_only_wgmma[w.bits == 8];
-  if (w.sm >= 90 && w.m > 64 && wgmma != nullptr) launcher = wgmma;
+  if (w.sm == 90 && w.m > 64 && wgmma != nullptr) launcher = wgmma;
   if (launcher == nullptr || !wo_fits(w.n, w.k, w.bits, w.group)) {
     return not_linked("weight_only, bits", w.bits);
   }

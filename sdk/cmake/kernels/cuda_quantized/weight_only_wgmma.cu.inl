@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The product with 4- or 8-bit integer weights by wgmma, for more than 64 rows of x on sm_90a:
 // PLUQ_INSTANCE is bits. Compiled by the host compiler for the emulated device, and by nvcc; for
-// an older SM the kernel traps and is never launched.
+// an older SM the kernel traps, so a build without sm_90a leaves the launcher out.
 #include "pluq/cuda/quantized/load.cuh"
 #include "pluq/cuda/quantized/registry.cuh"
 #include "pluq/cuda/quantized/weight_only.cuh"
@@ -19,8 +19,19 @@ OpError launch_weight_only_wgmma(const pluq_exec *exec, const WeightOnly &w) {
   return to_op_error(w.bf16 ? launch_weight_only<Bits, 128, false, true, true>(exec, w)
                             : launch_weight_only<Bits, 128, false, false, true>(exec, w));
 }
+constexpr bool built_for_sm_90() {
+#ifdef __CUDACC__
+  for (const int arch : {__CUDA_ARCH_LIST__}) {
+    if (arch == 900) return true;
+  }
+  return false;
+#else
+  return true;
+#endif
+}
 template <int Bits>
 bool add() {
+  if (!built_for_sm_90()) return false;
   registry.weight_only_wgmma[Bits == 8] = &launch_weight_only_wgmma<Bits>;
   return true;
 }

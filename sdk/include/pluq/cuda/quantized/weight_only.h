@@ -48,7 +48,7 @@ struct WeightOnly {
   float *partial = nullptr;     // wo_partial_bytes()
   int32_t *counters = nullptr;  // wo_counters()
   uint32_t sm_count = 0;
-  uint32_t sm = 0;  // compute capability: 80, 89, 90; from 90 on, more than 64 rows take wgmma
+  uint32_t sm = 0;  // compute capability: 80, 89, 90; at 90 more than 64 rows take wgmma
 };
 
 // Codes in a checkpoint's layout to the layout above; order: column of the checkpoint for each
