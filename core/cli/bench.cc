@@ -53,7 +53,9 @@ Timed measure(const Flags& f, const OpenModel& open) {
     session.prefill(ids);
     t.prefill.push_back(seconds(start));
     start = std::chrono::steady_clock::now();
-    for (int64_t i = 0; i < f.decode; ++i) session.decode(ids[static_cast<size_t>(i % f.prefill)]);
+    for (int64_t i = 0; i < f.decode; ++i) {
+      session.extend({&ids[static_cast<size_t>(i % f.prefill)], 1}).best();
+    }
     t.decode.push_back(seconds(start));
   }
   return t;

@@ -52,7 +52,7 @@ GenerateResult generate(Session& session, const Tokenizer& tokenizer,
   const std::span<const int32_t> fresh =
       std::span(request.prompt_ids).subspan(static_cast<size_t>(request.cached_tokens));
   auto start = std::chrono::steady_clock::now();
-  std::span<const float> logits = session.prefill(fresh, request.cancel);
+  NextLogits* next = &session.extend(fresh, request.cancel);
   result.prefill = {static_cast<int64_t>(fresh.size()), seconds_since(start)};
 
   start = std::chrono::steady_clock::now();
@@ -63,7 +63,7 @@ GenerateResult generate(Session& session, const Tokenizer& tokenizer,
       result.stop_reason = "cancelled";
       break;
     }
-    const int32_t id = sampler.sample(logits);
+    const int32_t id = sampler.sample(*next);
     if (std::find(request.eos_ids.begin(), request.eos_ids.end(), id) != request.eos_ids.end()) {
       result.stop_reason = "eos";
       break;
@@ -78,7 +78,7 @@ GenerateResult generate(Session& session, const Tokenizer& tokenizer,
     // The last token needs no logits after it, and a full context can take no more.
     if (static_cast<int64_t>(result.output_ids.size()) == request.max_new_tokens) break;
     if (session.length() >= session.context()) break;
-    logits = session.decode(id);
+    next = &session.extend({&id, 1});
     ++steps;
   }
   result.decode = {steps, seconds_since(start)};

@@ -8,6 +8,15 @@
 #include "base/error.h"
 
 namespace pluq {
+namespace {
+
+int32_t require_finite(int32_t id) {
+  if (id < 0)
+    fail(ErrorKind::kFailed, "the model gave no finite logit; the weights may be damaged");
+  return id;
+}
+
+}  // namespace
 
 void SamplingOptions::check() const {
   const auto range = [](const char* name, double value, double lo, double hi) {
@@ -23,15 +32,6 @@ void SamplingOptions::check() const {
     fail_usage("repeat-penalty is {}; accepted are numbers above 0 up to 100", repeat_penalty);
   }
   range("repeat window", repeat_window, -1, std::numeric_limits<int32_t>::max());
-}
-
-int32_t argmax(std::span<const float> values) {
-  int32_t best = -1;
-  for (size_t i = 0; i < values.size(); ++i) {
-    if (std::isnan(values[i])) continue;
-    if (best < 0 || values[i] > values[static_cast<size_t>(best)]) best = static_cast<int32_t>(i);
-  }
-  return best >= 0 && std::isfinite(values[static_cast<size_t>(best)]) ? best : -1;
 }
 
 Sampler::Sampler(const SamplingOptions& options) : options_(options), state_(options.seed) {
@@ -70,20 +70,37 @@ double Sampler::uniform() {
 }
 
 int32_t Sampler::sample(std::span<const float> logits) {
-  penalize(logits);
-  const int32_t best = argmax(scratch_);
-  if (best < 0)
-    fail(ErrorKind::kFailed, "the model gave no finite logit; the weights may be damaged");
-  if (options_.temperature == 0 || options_.top_k == 1) return best;
+  HostLogits here(logits);
+  return sample(here);
+}
 
+int32_t Sampler::sample(NextLogits& next) {
+  const bool greedy = options_.temperature == 0 || options_.top_k == 1;
+  const bool penalized = options_.repeat_penalty != 1 && !recent_.empty();
+  if (greedy && !penalized) return require_finite(next.best());
+  const double draw = greedy ? 0 : uniform();
+  if (!penalized && options_.top_k <= kMostListed) {
+    const bool few = options_.top_k > 0;
+    const auto top = next.top(few ? options_.top_k : kMostListed, few ? 0 : options_.temperature);
+    if (top && !top->usable) require_finite(-1);
+    if (top) {
+      candidates_.clear();
+      for (const auto& [id, logit] : top->listed) candidates_.push_back({id, logit, 0});
+      if (const auto id = choose(draw, few || top->complete ? 0 : top->rest)) return *id;
+    }
+  }
+  penalize(next.all());
+  const int32_t best = require_finite(argmax(scratch_));
+  if (greedy) return best;
   candidates_.clear();
   for (size_t i = 0; i < scratch_.size(); ++i) {
     if (std::isfinite(scratch_[i]))
       candidates_.push_back({static_cast<int32_t>(i), scratch_[i], 0});
   }
-  const auto likelier = [](const Candidate& a, const Candidate& b) {
-    return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
-  };
+  return *choose(draw, 0);
+}
+
+std::optional<int32_t> Sampler::choose(double draw, double rest) {
   if (options_.top_k > 0 && static_cast<size_t>(options_.top_k) < candidates_.size()) {
     std::nth_element(candidates_.begin(), candidates_.begin() + options_.top_k, candidates_.end(),
                      likelier);
@@ -94,29 +111,37 @@ int32_t Sampler::sample(std::span<const float> logits) {
   const double top = candidates_.front().logit;
   double sum = 0;
   for (Candidate& c : candidates_) sum += c.p = std::exp((c.logit - top) / options_.temperature);
-  // The most likely token always stays.
+  const double all = sum + rest;
+  // The most likely token always stays. `open`: those that are not listed would stay, too.
+  bool open = rest > 0;
   size_t keep = candidates_.size();
   if (options_.min_p > 0) {
     keep = 1;
     while (keep < candidates_.size() && candidates_[keep].p >= options_.min_p * candidates_[0].p)
       ++keep;
+    open = open && keep == candidates_.size();
   }
   if (options_.top_p < 1) {
     double seen = 0;
     size_t n = 0;
     while (n < keep) {
       seen += candidates_[n++].p;
-      if (seen >= options_.top_p * sum) break;
+      if (seen >= options_.top_p * all) {
+        open = false;
+        break;
+      }
     }
     keep = std::max<size_t>(n, 1);
   }
-  double total = 0;
+  if (open && (options_.min_p > 0 || options_.top_p < 1)) return std::nullopt;
+  double total = open ? rest : 0;
   for (size_t i = 0; i < keep; ++i) total += candidates_[i].p;
-  double u = uniform() * total;
+  double u = draw * total;
   for (size_t i = 0; i < keep; ++i) {
     u -= candidates_[i].p;
     if (u < 0) return candidates_[i].id;
   }
+  if (open) return std::nullopt;
   return candidates_[keep - 1].id;
 }
 

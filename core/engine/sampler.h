@@ -5,9 +5,12 @@
 
 #include <cstdint>
 #include <deque>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
+
+#include "model/next_logits.h"
 
 namespace pluq {
 
@@ -35,6 +38,11 @@ class Sampler {
   // The id of the next token. logits: [vocab] f32, unchanged. Throws Error(kFailed) when no logit
   // is finite.
   int32_t sample(std::span<const float> logits);
+  // The same id for the same logits on a device, where greedy and the largest kMostListed are found
+  // there, and all are copied only when those do not decide (a repeat penalty, top_k above
+  // kMostListed, a flat distribution). Without top_k, `rest` has f32's accuracy: a draw or a top_p
+  // within 1e-7 of the boundary between two tokens may take the other one.
+  int32_t sample(NextLogits& next);
 
  private:
   struct Candidate {
@@ -42,7 +50,13 @@ class Sampler {
     float logit;
     double p;
   };
+  static bool likelier(const Candidate& a, const Candidate& b) {
+    return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
+  }
   void penalize(std::span<const float> logits);
+  // From candidates_, which are the likeliest when `rest`, the weight of all others, is not 0;
+  // nothing when those decide. draw: in [0, 1).
+  std::optional<int32_t> choose(double draw, double rest);
   double uniform();  // in [0, 1), 53 bits
 
   SamplingOptions options_;
@@ -51,8 +65,5 @@ class Sampler {
   std::vector<float> scratch_;  // [vocab]
   std::vector<Candidate> candidates_;
 };
-
-// The lowest id among the largest values; -1 when none is finite or values is empty.
-int32_t argmax(std::span<const float> values);
 
 }  // namespace pluq

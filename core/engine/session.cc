@@ -38,28 +38,31 @@ void Session::check_room(size_t count) const {
 }
 
 // One batch: appends ids and writes the logits of the last, or of all of them.
-void Session::run(std::span<const int32_t> ids, bool all, float* logits) {
+void Session::run(std::span<const int32_t> ids, Rows wanted, float* logits) {
   const auto count = static_cast<int64_t>(ids.size());
   cache_.grow(length_ + count);
   const SequenceChunk chunk{cache_.view(), length_, 0, count};
   std::vector<int64_t> rows;
-  for (int64_t i = all ? 0 : count - 1; logits != nullptr && i < count; ++i) rows.push_back(i);
+  const int64_t first = wanted == Rows::kAll ? 0 : wanted == Rows::kLast ? count - 1 : count;
+  for (int64_t i = first; i < count; ++i) rows.push_back(i);
   model_->forward({ids, {&chunk, 1}, rows}, logits);
   length_ += count;
 }
 
-std::span<const float> Session::prefill(std::span<const int32_t> ids,
-                                        const std::atomic<bool>* cancel) {
+NextLogits& Session::extend(std::span<const int32_t> ids, const std::atomic<bool>* cancel) {
   check_room(ids.size());
-  logits_.resize(static_cast<size_t>(model_->config().vocab_size));
+  const bool here = model_->device() == nullptr;
+  if (here) logits_.resize(static_cast<size_t>(model_->config().vocab_size));
   const auto step = static_cast<size_t>(model_->max_batch_tokens());
   for (size_t at = 0; at < ids.size(); at += step) {
     if (at > 0 && cancel != nullptr && cancel->load())
       throw Error(ErrorKind::kInterrupted, "interrupted");
     const size_t n = std::min(step, ids.size() - at);
-    run(ids.subspan(at, n), false, at + n == ids.size() ? logits_.data() : nullptr);
+    run(ids.subspan(at, n), at + n == ids.size() ? Rows::kLast : Rows::kNone,
+        here ? logits_.data() : nullptr);
   }
-  return logits_;
+  next_ = here ? std::make_unique<HostLogits>(logits_) : model_->device_logits(0);
+  return *next_;
 }
 
 // The head over a large vocabulary is the widest thing here; fewer rows at once keep it small.
@@ -76,7 +79,7 @@ void Session::all_logits(std::span<const int32_t> ids,
   std::vector<float> logits(step * static_cast<size_t>(model_->config().vocab_size));
   for (size_t at = 0; at < ids.size(); at += step) {
     const size_t n = std::min(step, ids.size() - at);
-    run(ids.subspan(at, n), true, logits.data());
+    run(ids.subspan(at, n), Rows::kAll, logits.data());
     rows(static_cast<int64_t>(at), static_cast<int64_t>(n), logits.data());
   }
 }

@@ -26,11 +26,16 @@ class Session {
   // Throws Error(kFailed) with the numbers when the memory for the cache is not there.
   Session(std::shared_ptr<Model> model, const SessionOptions& options);
 
+  // Appends ids and returns the logits after the last one where they are, valid until the next
+  // call; throws as prefill() does.
+  NextLogits& extend(std::span<const int32_t> ids, const std::atomic<bool>* cancel = nullptr);
   // Appends ids and returns the logits [vocab] after the last one, valid until the next call.
   // Throws Error(kInput) when they do not fit, Error(kInterrupted) when *cancel turns true between
   // two chunks.
   std::span<const float> prefill(std::span<const int32_t> ids,
-                                 const std::atomic<bool>* cancel = nullptr);
+                                 const std::atomic<bool>* cancel = nullptr) {
+    return extend(ids, cancel).all();
+  }
   std::span<const float> decode(int32_t id) { return prefill({&id, 1}); }
 
   // Rows that all_logits hands out at a time, at most.
@@ -51,13 +56,15 @@ class Session {
 
  private:
   void check_room(size_t count) const;
-  void run(std::span<const int32_t> ids, bool all, float* logits);
+  enum class Rows { kNone, kLast, kAll };
+  void run(std::span<const int32_t> ids, Rows wanted, float* logits);
 
   std::shared_ptr<Model> model_;
   int64_t context_;
   KvCache cache_;
   int64_t length_ = 0;
   std::vector<float> logits_;
+  std::unique_ptr<NextLogits> next_;
 };
 
 }  // namespace pluq

@@ -88,6 +88,7 @@ DeviceModel::DeviceModel(const Model& model, uint64_t workspace)
   logit_rows_ = std::min(kLogitRows, model.max_tokens_);
   logits_ = DeviceBuffer(runtime_, static_cast<uint64_t>(logit_rows_ * c.vocab_size) * kFloat,
                          "the logits");
+  top_ = DeviceBuffer(runtime_, DeviceLogits::kScratchBytes, "the largest logits");
   // Ids, chunks of rows, rows of logits, and at most as many chunks as tokens, each with a table.
   const int64_t blocks = ceil_div(model.max_context_, kKvBlock);
   constexpr uint64_t kPerToken = 4 * kInt + sizeof(DeviceChunk), kParts = 5 * 64;
@@ -176,15 +177,21 @@ void DeviceModel::forward(const Batch& batch, float* logits) {
   };
   if (in.attention.longest == 1 && in.wanted <= logit_rows_ && c.num_experts == 0) {
     decode(in);
-    if (in.wanted > 0) fetch(0, in.wanted);
+    if (in.wanted > 0 && logits != nullptr) fetch(0, in.wanted);
     return;
   }
   run_layers(in);
   for (int64_t at = 0; at < in.wanted; at += logit_rows_) {
     const int64_t n = std::min(logit_rows_, in.wanted - at);
     run_head(in, at, n);
-    fetch(at, n);
+    if (logits != nullptr) fetch(at, n);
   }
+}
+
+std::unique_ptr<NextLogits> DeviceModel::logits(int64_t row) {
+  const int64_t vocab = model_.config_.vocab_size;
+  return std::make_unique<DeviceLogits>(*runtime_, ops_, logits_.as<float>() + row * vocab, vocab,
+                                        top_);
 }
 
 // The first step of a shape runs as it is, so that whatever is made lazily is there when the second
@@ -268,6 +275,7 @@ void DeviceModel::attention_block(const Inputs& in, size_t index) {
   };
   norm(norms.q_norm, 0, q_size);
   norm(norms.k_norm, q_size, kv_size);
+  if (c.clip_qkv > 0) ops_.clamp(qkv, rows * width, c.clip_qkv);
   const LayerConfig& own = c.layers[index];
   AttentionShape shape;
   shape.ld = width;

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "device/runtime.h"
+#include "model/device_logits.h"
 #include "model/model.h"
 
 namespace pluq {
@@ -27,6 +28,7 @@ class DeviceModel {
   // As Model::forward; the KV views of the batch point into memory of the device, their tables to
   // host memory.
   void forward(const Batch& batch, float* logits);
+  std::unique_ptr<NextLogits> logits(int64_t row);
 
  private:
   struct Norms {
@@ -69,7 +71,7 @@ class DeviceModel {
   std::vector<Norms> norms_;
   DeviceBuffer final_norm_;
   std::vector<Rotation> rotations_;
-  DeviceBuffer workspace_, inputs_, x_, h_, qkv_, a_, gate_up_, logits_, partial_;
+  DeviceBuffer workspace_, inputs_, x_, h_, qkv_, a_, gate_up_, logits_, partial_, top_;
   DeviceBuffer router_, order_, share_, expert_x_, expert_y_, moe_;  // mixture of experts
   int64_t logit_rows_ = 0;
   std::vector<std::byte> packed_;  // inputs_ while they are put together

@@ -80,6 +80,10 @@ void Model::forward(const Batch& batch, float* logits) {
   pool_->run([&](int worker, int) { run_worker(batch, logits, worker); });
 }
 
+std::unique_ptr<NextLogits> Model::device_logits(int64_t row) const {
+  return on_device_->logits(row);
+}
+
 void Model::run_worker(const Batch& batch, float* logits, int worker) {
   Scratch& s = *scratch_;
   const ModelConfig& c = config_;

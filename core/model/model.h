@@ -15,6 +15,7 @@
 #include "model/kv_view.h"
 #include "model/linear.h"
 #include "model/load_quantize.h"
+#include "model/next_logits.h"
 
 namespace pluq {
 
@@ -56,8 +57,13 @@ class Model {
 
   // Runs the batch (at most max_batch_tokens rows), appends K and V of every token to the caches
   // and writes the wanted logits as rows [logit_rows.size(), vocab]. For one ISA the bits of each
-  // row depend only on its sequence, not on threads, batch or chunking. Not reentrant.
+  // row depend only on its sequence, not on threads, batch or chunking. Not reentrant. On a device
+  // `logits` may be null where logit_rows has one row: see device_logits().
   void forward(const Batch& batch, float* logits);
+
+  // On a device: row `row` of the logits of the last batch, which ran with `logits` null. Valid
+  // until the next one.
+  std::unique_ptr<NextLogits> device_logits(int64_t row) const;
 
   // Every linear layer and embedding, in the order of the forward pass.
   const std::vector<LayerReport>& layers() const { return reports_; }

@@ -8,6 +8,7 @@
 
 #include "device/cuda/attention_kernels.cuh"
 #include "device/cuda/engine_ops.h"
+#include "device/cuda/sampling_kernels.cuh"
 #include "pluq/cuda/cuda.hpp"
 
 namespace pluq {
@@ -417,6 +418,16 @@ void kernel_activate(gmem<uint16_t> gate, int64_t count, int64_t width, int64_t 
   gate.store(at, narrow<B>(a * up));
 }
 
+template <bool B>
+PLUQ_KERNEL(kThreads, 1)
+void kernel_clamp(gmem<uint16_t> x, int64_t count, float limit) {
+  const int64_t i = global_thread();
+  if (i >= count) return;
+  const float v = widen<B>(x.load(i));
+  if (v > limit) x.store(i, narrow<B>(limit));
+  if (v < -limit) x.store(i, narrow<B>(-limit));
+}
+
 PLUQ_KERNEL(kThreads, 1)
 void kernel_finish_logits(gmem<float> logits, int64_t count, float multiplier, float softcap) {
   const int64_t i = global_thread();
@@ -555,9 +566,22 @@ class Ops : public EngineOps {
     run(kernel_activate<B>, blocks(rows * width, kThreads), "activate", out(gate), rows * width,
         width, ld, static_cast<int>(activation));
   }
+  void clamp(uint16_t* x, int64_t count, float limit) override {
+    run(kernel_clamp<B>, blocks(count, kThreads), "clamp", out(x), count, limit);
+  }
   void finish_logits(float* logits, int64_t count, float multiplier, float softcap) override {
     run(kernel_finish_logits, blocks(count, kThreads), "finish_logits", out(logits), count,
         multiplier, softcap);
+  }
+  void argmax(const float* logits, int64_t rows, int64_t vocab, int32_t* ids) override {
+    start(kernel_argmax, sampling_shape(rows, "argmax"), gmem<const float>(logits, rows * vocab),
+          vocab, gmem<int32_t>(ids, rows));
+  }
+  void top_logits(const float* logits, int64_t rows, int64_t vocab, int32_t k, float scale,
+                  int32_t* ids, float* values, int32_t* counts, double* rest) override {
+    start(kernel_top_logits, sampling_shape(rows, "top_logits"),
+          gmem<const float>(logits, rows * vocab), vocab, k, scale, gmem<int32_t>(ids, rows * k),
+          gmem<float>(values, rows * k), gmem<int32_t>(counts, rows * 2), gmem<double>(rest, rows));
   }
   void gather_rows(const uint16_t* x, const int32_t* list, int64_t per_row, uint16_t* y,
                    int64_t count, int64_t hidden) override {
@@ -697,6 +721,9 @@ class Ops : public EngineOps {
       default:
         return f(KvF16{});
     }
+  }
+  static LaunchShape sampling_shape(int64_t rows, const char* name) {
+    return {{static_cast<uint32_t>(rows), 1, 1}, kSampleThreads, 0, name};
   }
   template <class K, class... A>
   void start(K kernel, const LaunchShape& shape, A... args) {

@@ -76,6 +76,8 @@ class EngineOps {
   // normalised with weight [size].
   virtual void norm_segments(uint16_t* x, int64_t rows, int64_t ld, int64_t first, int64_t segments,
                              int64_t size, const float* weight, float eps) = 0;
+  // x [count] is clamped to +-limit; what is not a number stays.
+  virtual void clamp(uint16_t* x, int64_t count, float limit) = 0;
   // Rotates q and k by cos and sin [context, half] (half 0: not at all), q in place, and stores k
   // and v in the caches.
   virtual void rotate_and_store(uint16_t* qkv, const AttentionShape& shape,
@@ -89,6 +91,15 @@ class EngineOps {
                         DeviceActivation activation) = 0;
   // logits [count] = softcap * tanh(logits * multiplier / softcap); softcap 0: no cap
   virtual void finish_logits(float* logits, int64_t count, float multiplier, float softcap) = 0;
+  // ids [rows] of the largest logits [rows, vocab]: the lowest on a tie, -1 where the largest is
+  // not finite
+  virtual void argmax(const float* logits, int64_t rows, int64_t vocab, int32_t* ids) = 0;
+  // The k largest finite logits of each row, in no order, the lowest ids among equal ones: ids and
+  // values [rows, k]; counts [rows, 2]: how many there are, and how many logits are finite (-1: the
+  // largest is not); rest [rows]: the sum of exp((logit - largest) * scale) over the other finite
+  // ones in a fixed order, with scale > 0.
+  virtual void top_logits(const float* logits, int64_t rows, int64_t vocab, int32_t k, float scale,
+                          int32_t* ids, float* values, int32_t* counts, double* rest) = 0;
   // y [count, hidden] = rows list[i] / per_row of x
   virtual void gather_rows(const uint16_t* x, const int32_t* list, int64_t per_row, uint16_t* y,
                            int64_t count, int64_t hidden) = 0;
