@@ -132,10 +132,6 @@ class ModelLoader {
     model->config_ = opened.config;
     model->pool_ = pool_;
     model->device_ = options_.device;
-    if (options_.device != nullptr && opened.config.clip_qkv > 0) {
-      fail_input("{}/config.json: 'clip_qkv' is built for the CPU alone; use --device cpu",
-                 options_.path);
-    }
     if (options_.device != nullptr) model->device_dtype_ = device_dtype(opened.config);
     model->ops_ = &cpu_ops(best_isa(allowed_features()));
     model->max_tokens_ = batch_tokens(options_);

@@ -2,10 +2,12 @@
 // The engine's operators on the emulated device, all detectors on, against double precision.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <limits>
 #include <random>
 #include <string>
 #include <vector>
@@ -436,6 +438,22 @@ TEST_P(EngineOpsTest, ActivationsAndLogits) {
     std::vector<double> want;
     for (const float v : logits) want.push_back(cap > 0 ? cap * std::tanh(v * 0.5 / cap) : v * 0.5);
     near(download<float>(dl), want, 1e-5, 1e-5);
+  }
+}
+
+TEST_P(EngineOpsTest, ClampsToBothSidesAndKeepsWhatIsNoNumber) {
+  std::vector<float> x = random16(333, -2, 2);
+  x[5] = std::numeric_limits<float>::quiet_NaN(), x[6] = std::numeric_limits<float>::infinity(),
+  x[7] = -x[6], x[8] = 0.5F, x[9] = -0.5F;
+  const DeviceBuffer dx = upload(narrow(x));
+  ops().clamp(dx.as<uint16_t>(), 332, 0.5F);
+  const std::vector<float> got = download16(dx);
+  for (size_t i = 0; i < x.size(); ++i) {
+    if (i == 5) {
+      EXPECT_TRUE(std::isnan(got[i]));
+    } else {
+      EXPECT_EQ(got[i], i == 332 ? x[i] : std::clamp(x[i], -0.5F, 0.5F)) << i;
+    }
   }
 }
 
