@@ -39,7 +39,7 @@ void check(const OpError& error) {
 }
 
 __global__ void fill_bytes_kernel(uint32_t* out, int64_t words, uint32_t seed, uint32_t keep,
-                           uint32_t set) {
+                                  uint32_t set) {
   const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (i >= words) return;
   uint32_t v = static_cast<uint32_t>(i) * 2654435761U + seed;
@@ -284,6 +284,10 @@ class Bench {
              return byte_product(copies, m, s, cuda::ByteKind::kE4m3, cuda::RoundMode::kFp8Token,
                                  true);
            }});
+      out.push_back(
+          {"fp8 W8A8 in blocks of 128, rounding included", 1, [this, s](int copies, int64_t m) {
+             return byte_product(copies, m, s, cuda::ByteKind::kE4m3, cuda::RoundMode::kFp8Group);
+           }});
     }
     return out;
   }
@@ -292,18 +296,21 @@ class Bench {
                                         cuda::RoundMode mode, bool library = false) {
     const int64_t pitch = cuda::byte_pitch(s.k);
     const int32_t splits = cuda::byte_splits(m, s.n, s.k, sm_count_);
+    const int64_t group = mode == cuda::RoundMode::kFp8Group ? 128 : 0;  // of x, and blocks of W
+    const int64_t groups = group == 0 ? 1 : (s.k + group - 1) / group;
     // e4m3 codes without the two NaNs
     const uint32_t keep = kind == cuda::ByteKind::kS8 ? 0xffffffffU : 0xbfbfbfbfU;
     const Buffer w = own(random_buffer(copies * s.n * pitch, keep)),
-                 w_scale = own(float_buffer(s.n)), x = own(bfloat_buffer(m * s.k)),
-                 codes = own(random_buffer(m * pitch)), x_scale = own(float_buffer(m)),
-                 y = own(bfloat_buffer(m * s.n)),
+                 w_scale = own(float_buffer(group == 0 ? s.n : (s.n + 127) / 128 * groups)),
+                 x = own(bfloat_buffer(m * s.k)), codes = own(random_buffer(m * pitch)),
+                 x_scale = own(float_buffer(m * groups)), y = own(bfloat_buffer(m * s.n)),
                  partial = own(random_buffer(splits > 1 ? splits * m * s.n * 4 : 4));
     return [=](int i) {
       cuda::RoundActivations r;
       r.mode = mode;
       r.m = m, r.k = s.k, r.x = x.data, r.ldx = s.k, r.x_type = Real::kBf16;
       r.codes = codes.data;
+      r.group = group;
       r.scales = reinterpret_cast<float*>(x_scale.data);
       check(cuda::quantized_ops_device().round(&stream_.exec, r));
       if (library) {
@@ -327,6 +334,8 @@ class Bench {
       g.b = w.data + i * s.n * pitch;
       g.a_scale = reinterpret_cast<const float*>(x_scale.data);
       g.b_scale = reinterpret_cast<const float*>(w_scale.data);
+      g.a_group = g.b_group = group;
+      g.b_rows = group == 0 ? 1 : group;
       g.y = y.data, g.ldy = s.n, g.y_type = Real::kBf16;
       g.splits = splits;
       if (splits > 1) g.partial = reinterpret_cast<float*>(partial.data);

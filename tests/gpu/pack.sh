@@ -20,14 +20,14 @@ fi
 tests="cuda_engine_ops_test cuda_sampling_test cuda_byte_gemm_test cuda_block_linear_test cuda_weight_only_test"
 formats=$(cd "$source/plugins" && for d in */CMakeLists.txt; do echo "${d%/*}"; done)
 # shellcheck disable=SC2086
-ninja -C "$build" pluq pluq_cuda $formats $tests gpu_linear_bench
+ninja -C "$build" pluq pluq_cuda $formats $tests gpu_linear_bench gpu_attention_bench
 grep -q '^PLUQ_CUDA_SM' "$build/CMakeCache.txt" || { echo "pack.sh: $build was configured without CUDA" >&2; exit 1; }
 
 mkdir -p "$pack/bin" "$pack/lib/pluq/plugins" "$pack/tests" "$pack/fixtures"
 cp "$build/bin/pluq" "$pack/bin/"
 cp "$build/lib/libpluq_cuda.so" "$pack/lib/"
 for format in $formats; do cp "$build/lib/pluq/plugins/$format.so" "$pack/lib/pluq/plugins/"; done
-for program in $tests gpu_linear_bench; do cp "$build/tests/$program" "$pack/tests/"; done
+for program in $tests gpu_linear_bench gpu_attention_bench; do cp "$build/tests/$program" "$pack/tests/"; done
 strip "$pack"/bin/pluq "$pack"/lib/*.so* "$pack"/lib/pluq/plugins/*.so "$pack"/tests/*
 
 # Whatever is not the C library comes along; the loader finds it through LD_LIBRARY_PATH, which run.sh sets.

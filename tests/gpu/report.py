@@ -17,9 +17,9 @@ def load(name):
 
 
 steps = [dict(zip(('step', 'result', 'seconds', 'note'), line.rstrip('\n').split('\t'))) for line in open(os.path.join(work, 'steps'))]
-bench, torch = load('bench.json'), load('torch.json')
+bench, attention, torch = load('bench.json'), load('attention.json'), load('torch.json')
 with open(out + '.json', 'w') as f:
-    json.dump({'gpu': gpu, 'commit': commit, 'steps': steps, 'pluq': bench, 'pytorch': torch}, f, indent=1)
+    json.dump({'gpu': gpu, 'commit': commit, 'steps': steps, 'pluq': bench, 'attention': attention, 'pytorch': torch}, f, indent=1)
 
 lines = [f'# {gpu.split(",")[0]}', '', f'`tests/gpu/run.sh` at {commit} on {gpu} (name, driver, highest clock, memory).', '',
          '| step | result | seconds | note |', '|---|---|---|---|']
@@ -41,6 +41,12 @@ if bench:
     table('Linear layers', bench['results'], 'bf16 by cuBLASLt')
     lines += ['', '## Bandwidth at M = 1', '', '| layer | kind | GB/s of weights | of the copy |', '|---|---|---|---|']
     lines += [f'| {r["layer"]} | {r["kind"]} | {r["gb_s"]:.0f} | {100 * r["of_copy"]:.0f} % |' for r in bench['results'] if r['m'] == 1]
+if attention:
+    lines += ['', '## Attention of one decode step', '', 'One layer, 32 query and 8 KV heads of 128; GB/s of K and V read, and the time over that of a bf16 cache (below 1: faster).', '',
+              '| keys | sequences | cache | microseconds | GB/s | of the copy | of bf16 |', '|---' * 7 + '|']
+    for r in attention['results']:
+        of_copy = f'{100 * r["gb_s"] / bench["copy_gb_s"]:.0f} %' if bench else '-'
+        lines.append(f'| {r["context"]} | {r["batch"]} | {r["kv"]} | {r["us"]:.1f} | {r["gb_s"]:.0f} | {of_copy} | {r["of_bf16"]:.2f} |')
 if torch:
     table('PyTorch ' + torch['version'], torch['results'], 'F.linear in bf16')
 with open(out + '.md', 'w') as f:

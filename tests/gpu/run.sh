@@ -38,7 +38,7 @@ step() {
 
 gpu=$(nvidia-smi --query-gpu=name,driver_version,clocks.max.sm,memory.total --format=csv,noheader 2> /dev/null | head -1)
 if [ -z "$gpu" ]; then why="no GPU: nvidia-smi says nothing"; elif [ ! -f "$archive" ]; then why="no $archive: run tests/gpu/pack.sh first"; else why=; fi
-tests="engine_ops byte_gemm block_linear weight_only"
+tests="engine_ops sampling byte_gemm block_linear weight_only"
 if [ -n "$why" ]; then
   for t in $tests; do skip "kernels $t" "$why"; done
   for t in memcheck racecheck initcheck synccheck; do skip "sanitizer $t" "$why"; done
@@ -62,12 +62,18 @@ cd "$pack" || exit 1
 step "what is there" 20 bash -c "bin/pluq doctor 2>&1 | grep -i cuda"
 for t in $tests; do step "kernels $t" 60 "tests/cuda_${t}_test"; done
 
+sanitize() {
+  $1 tests/cuda_weight_only_test '--gtest_filter=*TilesShared*:*Repacks*:*Wgmma*' && $1 tests/cuda_engine_ops_test '--gtest_filter=*Paged*/bf16:*Added*/bf16' &&
+    $1 tests/cuda_byte_gemm_test '--gtest_filter=*PartsOfK*:*Fp8OnUnits*' && $1 tests/cuda_block_linear_test '--gtest_filter=*FourBit*:*Nf4*' &&
+    $1 tests/cuda_sampling_test '--gtest_filter=*EqualLogits*'
+}
+export -f sanitize
 sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2> /dev/null)
 for tool in memcheck racecheck initcheck synccheck; do
   [ -n "$sanitizer" ] || { skip "sanitizer $tool" "no compute-sanitizer"; continue; }
   # Managed memory, which the tests use, counts as initialised by the host.
-  step "sanitizer $tool" 45 bash -c "$sanitizer --tool $tool --error-exitcode 9 tests/cuda_weight_only_test --gtest_filter='*TilesShared*:*Repacks*' &&
-    $sanitizer --tool $tool --error-exitcode 9 tests/cuda_engine_ops_test --gtest_filter='*Paged*/bf16'"
+  # The smallest shapes of every family of kernels, one program after the other.
+  step "sanitizer $tool" 50 bash -c "sanitize '$sanitizer --tool $tool --error-exitcode 9'"
 done
 
 # Real checkpoints: logits and tokens against what the tools that made them computed.
@@ -89,6 +95,9 @@ fi
 bench() { tests/gpu_linear_bench --seconds 0.02 > "$work/bench.json" && echo "$(grep -c '"kind"' "$work/bench.json") timings"; }
 export -f bench; export work
 step "benchmark" 120 bash -c bench
+attend() { tests/gpu_attention_bench > "$work/attention.json" && echo "$(grep -c '"kv"' "$work/attention.json") timings"; }
+export -f attend
+step "benchmark of attention" 40 bash -c attend
 if python3 -c 'import torch; assert torch.cuda.is_available()' 2> /dev/null; then
   step "benchmark of PyTorch" 100 bash -c "python3 '$source/tests/bench/gpu_torch_bench.py' > '$work/torch.json' && echo done"
 else
