@@ -102,4 +102,8 @@ for flags, said in ((['--device', 'cuda-emulated:sm75'], 'cuda-emulated[:sm80|sm
     r = run('logits', model, '--ids', '1', '--out', f'{work}/n.npy', *flags)
     check(f'refused {flags}', r.returncode == 2 and said in r.stderr, r.stderr)
 
+# More memory than any machine has is asked for before anything is allocated, with the numbers.
+r = run('logits', model, '--ids', '1', '--out', f'{work}/n.npy', '--device', 'cuda-emulated', '--context', '1000000000', '--kv-cache', 'f32')
+check('out of memory', r.returncode == 1 and 'KV cache of 1000000000 tokens needs about' in r.stderr and 'MiB free; a smaller --context' in r.stderr, r.stderr)
+
 finish()

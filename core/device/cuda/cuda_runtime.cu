@@ -2,6 +2,7 @@
 // libpluq_cuda.so: a GPU as the engine uses it. Memory by a caching allocator, one stream, the
 // engine's kernels, and cuBLASLt for products of 16-bit matrices.
 #include <cuda_runtime.h>
+#include <dlfcn.h>
 
 #include <cstdlib>
 #include <cstring>
@@ -36,6 +37,25 @@ uint32_t kernel_family(const cudaDeviceProp& p) {
     if ((wanted == 80 || wanted == 89 || wanted == 90) && wanted < family) family = wanted;
   }
   return family;
+}
+
+// Why there is no GPU, from the answer of cudaGetDeviceCount; what was looked for comes first.
+std::string no_gpu(cudaError_t answer) {
+  void* driver = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
+  if (driver == nullptr) return "no GPU: NVIDIA's driver (libcuda.so.1) is not installed";
+  dlclose(driver);
+  if (answer == cudaErrorInsufficientDriver) {
+    int has = 0, needs = 0;
+    cudaDriverGetVersion(&has);
+    cudaRuntimeGetVersion(&needs);
+    const auto version = [](int v) {
+      return std::to_string(v / 1000) + "." + std::to_string(v % 1000 / 10);
+    };
+    return "no GPU: NVIDIA's driver serves CUDA " + version(has) + ", this build needs " +
+           version(needs);
+  }
+  return std::string("no GPU: NVIDIA's driver (libcuda.so.1) answers '") +
+         (answer == cudaSuccess ? "0 devices" : cudaGetErrorString(answer)) + "'";
 }
 
 // Freed memory waits for the next request of its size.
@@ -219,8 +239,7 @@ extern "C" __attribute__((visibility("default"))) pluq::DeviceRuntime* pluq_cuda
     int count = 0;
     const cudaError_t answer = cudaGetDeviceCount(&count);
     if (answer != cudaSuccess || count == 0) {
-      *error = std::string("no GPU: the CUDA driver says '") +
-               (answer == cudaSuccess ? "0 devices" : cudaGetErrorString(answer)) + "'";
+      *error = pluq::no_gpu(answer);
       return nullptr;
     }
     if (index >= count) {
@@ -247,8 +266,7 @@ extern "C" __attribute__((visibility("default"))) void pluq_cuda_describe_1(std:
   int count = 0;
   const cudaError_t answer = cudaGetDeviceCount(&count);
   if (answer != cudaSuccess || count == 0) {
-    *text = std::string("no GPU: the CUDA driver says '") +
-            (answer == cudaSuccess ? "0 devices" : cudaGetErrorString(answer)) + "'";
+    *text = pluq::no_gpu(answer);
     return;
   }
   for (int i = 0; i < count; ++i) {
