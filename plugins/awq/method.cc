@@ -93,9 +93,13 @@ class GemmMethod final : public AwqMethod {
     finish(&out[2], 0, 1, -1);
     return out;
   }
-  bool stored_codes(const Tensors& tensors, cpu::StoredCodes* out) const override {
-    *out = {"qweight", static_cast<int>(cuda::CodeLayout::kAwq), tensors.at("qweight").dim(1)};
-    return true;
+  cpu::StoredLayer stored(const Tensors& tensors) const override {
+    cpu::StoredLayer s;
+    s.codes = "qweight", s.zeros = "qzeros", s.scales = "scales";
+    s.code_layout = {IntOrder::kAwq, true, 4, tensors.at("qweight").dim(1)};
+    s.zero_layout = {IntOrder::kAwq, true, 4, tensors.at("qzeros").dim(1)};
+    s.scale_layout = {1, tensors.at("scales").dim(1)};
+    return s;
   }
 
  protected:
@@ -134,10 +138,14 @@ class GemvMethod final : public AwqMethod {
     finish(&out[2], 1, 0, -1);
     return out;
   }
-  bool stored_codes(const Tensors& tensors, cpu::StoredCodes* out) const override {
-    *out = {"qweight", static_cast<int>(cuda::CodeLayout::kStreamRow),
-            tensors.at("qweight").dim(1)};
-    return true;
+  cpu::StoredLayer stored(const Tensors& tensors) const override {
+    cpu::StoredLayer s;
+    s.codes = "qweight", s.zeros = "qzeros", s.scales = "scales";
+    s.code_layout = {IntOrder::kStream, false, 4, tensors.at("qweight").dim(1)};
+    s.zero_layout = {IntOrder::kStream, false, 4, tensors.at("qzeros").dim(1)};
+    s.zero_layout.first = first_zero();
+    s.scale_layout = {tensors.at("scales").dim(1), 1};
+    return s;
   }
 
  protected:
@@ -153,10 +161,12 @@ class GemvMethod final : public AwqMethod {
   }
   int zero(const Tensors& tensors, int64_t n, int64_t g) const override {
     const Tensor& z = tensors.at("qzeros");
-    // The shard's words begin at a multiple of eight groups, its scales at its first group.
-    return static_cast<int>(
-        pack::stream_code(z.data() + n * z.dim(1) * 4, 1, 4, group_begin_ % 8 + g));
+    return static_cast<int>(pack::stream_code(z.data() + n * z.dim(1) * 4, 1, 4, first_zero() + g));
   }
+
+ private:
+  // The shard's words begin at a multiple of eight groups, its scales at its first group.
+  int64_t first_zero() const { return group_begin_ % 8; }
 };
 
 class TilesMethod final : public AwqMethod {
@@ -192,6 +202,15 @@ class TilesMethod final : public AwqMethod {
     finish(&out[1], 0, 1, -1);
     finish(&out[2], 0, 1, -1);
     return out;
+  }
+
+  cpu::StoredLayer stored(const Tensors& tensors) const override {
+    cpu::StoredLayer s;
+    s.codes = "qweight", s.zeros = zeros_name_, s.scales = "scales";
+    s.code_layout = {IntOrder::kAwqTiles, false, 4, tensors.at("qweight").dim(1)};
+    s.scale_layout = {1, tensors.at("scales").dim(1)};
+    s.offset_layout = {1, tensors.at(zeros_name_).dim(1)};
+    return s;
   }
 
  protected:

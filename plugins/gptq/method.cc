@@ -54,11 +54,19 @@ class GptqMethod final : public GroupedInt {
     return out;
   }
 
-  bool stored_codes(const Tensors& tensors, cpu::StoredCodes* out) const override {
-    const auto layout =
-        settings_.planar ? cuda::CodeLayout::kPlanarDown : cuda::CodeLayout::kStreamDown;
-    *out = {"qweight", static_cast<int>(layout), tensors.at("qweight").dim(1)};
-    return true;
+  cpu::StoredLayer stored(const Tensors& tensors) const override {
+    cpu::StoredLayer s;
+    const IntOrder order = settings_.planar ? IntOrder::kPlanar : IntOrder::kStream;
+    s.codes = "qweight";
+    s.code_layout = {order, false, bits_, 1, tensors.at("qweight").dim(1)};
+    s.scales = "scales";
+    s.scale_layout = {1, tensors.at("scales").dim(1)};
+    s.order = "g_idx";
+    if (settings_.sym) return s;
+    s.zeros = "qzeros";
+    s.zero_layout = {order, true, bits_, tensors.at("qzeros").dim(1)};
+    if (settings_.v1 && !settings_.planar) s.zero_layout = add_one(s.zero_layout);
+    return s;
   }
 
  protected:

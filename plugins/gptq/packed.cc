@@ -68,10 +68,18 @@ class PackedMethod final : public GroupedInt {
     return out;
   }
 
-  bool stored_codes(const Tensors& tensors, cpu::StoredCodes* out) const override {
-    const auto layout = sparse_ ? cuda::CodeLayout::kSparseRow : cuda::CodeLayout::kStreamRow;
-    *out = {"weight_packed", static_cast<int>(layout), tensors.at("weight_packed").dim(1)};
-    return true;
+  cpu::StoredLayer stored(const Tensors& tensors) const override {
+    cpu::StoredLayer s;
+    const IntOrder order = sparse_ ? IntOrder::kSparse : IntOrder::kStream;
+    s.codes = "weight_packed";
+    s.code_layout = {order, false, bits_, tensors.at("weight_packed").dim(1)};
+    s.scales = "weight_scale";
+    if (!per_tensor_) s.scale_layout = {num_groups_, 1};
+    s.order = "weight_g_idx";
+    if (settings_.sym) return s;
+    s.zeros = "weight_zero_point";
+    s.zero_layout = {order, true, bits_, 1, num_groups_};
+    return s;
   }
 
  protected:

@@ -78,6 +78,23 @@ class Int8Method final : public cpu::IntLinear {
     return out;
   }
 
+  cpu::StoredLayer stored(const Tensors& tensors) const override {
+    cpu::StoredLayer s;
+    s.codes = "weight";
+    s.code_layout = {IntOrder::kBytes, false, 8, tensors.at("weight").dim(1)};
+    s.code_layout.add = 128;  // bytes are signed
+    if (table_.kind() == ScaleTable::Kind::kPart) return s;
+    s.scales = "weight_scale";
+    if (table_.kind() == ScaleTable::Kind::kRow) s.scale_layout = {1, 0};
+    if (table_.kind() == ScaleTable::Kind::kBlock) s.scale_layout = {num_groups_, 1};
+    if (!has_zeros_) return s;
+    s.zeros = "weight_zero_point";
+    s.zero_layout = {IntOrder::kBytes, false, 8, s.scale_layout.row_stride,
+                     s.scale_layout.group_stride};
+    s.zero_layout.add = 128;
+    return s;
+  }
+
  protected:
   void settle(const Tensors& tensors) override {
     check_scales(tensors.at("weight_scale"));

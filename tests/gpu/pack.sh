@@ -17,7 +17,7 @@ if [ -z "$build" ]; then
   cmake -S "$source" -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DPLUQ_TESTS=ON -DPLUQ_CUDA=ON \
     "-DPLUQ_CUDA_SM=${PLUQ_GPU_SM:-90a}"
 fi
-tests="cuda_engine_ops_test cuda_sampling_test cuda_byte_gemm_test cuda_block_linear_test cuda_weight_only_test"
+tests="cuda_engine_ops_test cuda_sampling_test cuda_byte_gemm_test cuda_block_linear_test cuda_load_test cuda_weight_only_test"
 formats=$(cd "$source/plugins" && for d in */CMakeLists.txt; do echo "${d%/*}"; done)
 # shellcheck disable=SC2086
 ninja -C "$build" pluq pluq_cuda $formats $tests gpu_linear_bench gpu_attention_bench

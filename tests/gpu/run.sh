@@ -38,7 +38,7 @@ step() {
 
 gpu=$(nvidia-smi --query-gpu=name,driver_version,clocks.max.sm,memory.total --format=csv,noheader 2> /dev/null | head -1)
 if [ -z "$gpu" ]; then why="no GPU: nvidia-smi says nothing"; elif [ ! -f "$archive" ]; then why="no $archive: run tests/gpu/pack.sh first"; else why=; fi
-tests="engine_ops sampling byte_gemm block_linear weight_only"
+tests="engine_ops sampling byte_gemm block_linear load weight_only"
 if [ -n "$why" ]; then
   for t in $tests; do skip "kernels $t" "$why"; done
   for t in memcheck racecheck initcheck synccheck; do skip "sanitizer $t" "$why"; done

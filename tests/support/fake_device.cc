@@ -81,6 +81,7 @@ void FakeMethod::load_on_device(std::vector<FileTensor> shard, uint32_t sm) {
   device_->prepare(&exec, device_->allocate(plan.scratch_bytes), plan.scratch_bytes);
   check(method_.api->process_weights_after_loading(method_.self, &exec, tensors.data(),
                                                    sizeof(pluq_tensor), tensors.size(), buffer));
+  load_launches_ = device_->emulator.launches();
   if (plan.keep_tensors != 0) return;
   for (const pluq_tensor& t : tensors) device_->release(const_cast<void*>(t.data));
 }

@@ -76,6 +76,8 @@ class FakeMethod {
   // The same on an emulated CUDA device of this compute capability, of a method that was chosen for
   // it. x: [m, ldx] in F16 or BF16; answers y as stored, [m, ldy].
   void load_on_device(std::vector<FileTensor> shard, uint32_t sm);
+  // Kernels that load_on_device launched.
+  uint64_t load_launches() const { return load_launches_; }
   std::vector<uint8_t> apply_on_device(const std::vector<uint16_t>& x, uint32_t x_dtype, int64_t m,
                                        int64_t ldx, uint32_t y_dtype, int64_t ldy,
                                        const float* bias = nullptr) const;
@@ -97,6 +99,7 @@ class FakeMethod {
   std::vector<FileTensor> tensors_;
   std::unique_ptr<uint8_t, Free> buffer_;
   std::shared_ptr<FakeDevice> device_;
+  uint64_t load_launches_ = 0;
 };
 
 struct FakeChoice {

@@ -59,6 +59,7 @@ int32_t launch(void* stream, const pluq_emu_launch* l, char* message, size_t byt
     if (const std::string wrong = wrong_shape(device, *l); !wrong.empty()) {
       return answer(PLUQ_EMU_INVALID, wrong, message, bytes);
     }
+    device.count_launch();
     Launch run(device, *l);
     const std::string mistake = run.run();
     return answer(mistake.empty() ? PLUQ_EMU_OK : PLUQ_EMU_FAULT, mistake, message, bytes);

@@ -2,6 +2,7 @@
 // An emulated CUDA device: its capability, its memory, and the table of `pluq.cuda_emulator/1`.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <mutex>
@@ -41,9 +42,14 @@ class Emulator {
   // The range that holds this address, else an empty one.
   Range range_of(const void* address) const;
 
+  // Kernels that were launched on this device so far, failed ones too.
+  uint64_t launches() const { return launches_; }
+  void count_launch() { ++launches_; }
+
  private:
   uint32_t capability_;
   uint32_t checks_;
+  std::atomic<uint64_t> launches_{0};
   mutable std::mutex mutex_;
   std::map<const uint8_t*, uint64_t> ranges_;
 };

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The dequantizing GEMV and GEMM of every block format on the emulated device, all detectors on,
-// against the SDK's scalar decoders and sums in f64; and the packing of integer codes.
+// against the SDK's scalar decoders and sums in f64.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -20,7 +20,6 @@ namespace {
 using cuda::BlockFormat;
 using cuda::BlockLinear;
 using cuda::BlockWeights;
-using cuda::CodeLayout;
 using cuda::OpError;
 using cuda::Real;
 
@@ -271,70 +270,6 @@ TEST(BlockLinear, RefusesWhatIsNotBuilt) {
             "block_linear, block type of GGUF: kind 99 is not linked into this plugin");
   l.w.format = BlockFormat::kInt, l.x_type = Real::kF32;
   EXPECT_EQ(ops().block_linear(device.exec(), l).status, PLUQ_STATUS_UNSUPPORTED);
-}
-
-// ---------------------------------------------------------------- packing
-
-TEST(PackCodes, EveryLayoutBecomesAStreamPerRow) {
-  for (const CodeLayout layout :
-       {CodeLayout::kStreamDown, CodeLayout::kStreamRow, CodeLayout::kPlanarDown,
-        CodeLayout::kSparseRow, CodeLayout::kSparseDown, CodeLayout::kAwq}) {
-    for (int bits = 2; bits <= 8; ++bits) {
-      if (layout == CodeLayout::kAwq && bits != 4) continue;
-      SCOPED_TRACE(format("layout %d bits %d", static_cast<int>(layout), bits));
-      const int64_t n = 24, k = layout == CodeLayout::kPlanarDown ? 96 : 75;
-      Random random(static_cast<uint64_t>(bits));
-      const bool down = layout == CodeLayout::kStreamDown || layout == CodeLayout::kPlanarDown ||
-                        layout == CodeLayout::kSparseDown;
-      const int64_t per_word = 32 / bits;
-      const bool sparse = layout == CodeLayout::kSparseRow || layout == CodeLayout::kSparseDown;
-      const int64_t along = sparse ? (k + per_word - 1) / per_word : pack::stream_words(k, bits);
-      const int64_t pitch = layout == CodeLayout::kAwq ? n / 8 : down ? n : along;
-      std::vector<uint32_t> words(size(layout == CodeLayout::kAwq ? k * pitch
-                                       : down                     ? along * n
-                                                                  : n * along),
-                                  0);
-      std::vector<uint32_t> codes;
-      for (int64_t i = 0; i < n; ++i) {
-        for (int64_t j = 0; j < k; ++j) {
-          codes.push_back(static_cast<uint32_t>(random.below(1 << bits)));
-          switch (layout) {
-            case CodeLayout::kStreamDown:
-              pack::put_stream_code(words.data() + i, n, bits, j, codes.back());
-              break;
-            case CodeLayout::kStreamRow:
-              pack::put_stream_code(words.data() + i * along, 1, bits, j, codes.back());
-              break;
-            case CodeLayout::kPlanarDown:
-              pack::put_planar_code(words.data() + i, n, bits, j, codes.back());
-              break;
-            case CodeLayout::kSparseRow:
-              pack::put_sparse_code(words.data() + i * along, 1, bits, j, codes.back());
-              break;
-            case CodeLayout::kSparseDown:
-              pack::put_sparse_code(words.data() + i, n, bits, j, codes.back());
-              break;
-            case CodeLayout::kAwq:
-              pack::put_awq_code(words.data(), pitch, j, i, codes.back());
-              break;
-          }
-        }
-      }
-      KernelDevice device;
-      const int64_t out_pitch = cuda::code_pitch(k, bits);
-      auto* out = device.array<uint32_t>(size(n * out_pitch), 0xeeeeeeeeU);
-      const OpError e =
-          ops().pack_codes(device.exec(), {layout, device.upload(words), pitch,
-                                           static_cast<int64_t>(words.size()), n, k, bits, out});
-      ASSERT_FALSE(e) << e.text;
-      std::vector<uint32_t> want(size(n * out_pitch), 0);
-      for (int64_t i = 0; i < n; ++i) {
-        for (int64_t j = 0; j < k; ++j)
-          pack::put_stream_code(want.data() + i * out_pitch, 1, bits, j, codes[size(i * k + j)]);
-      }
-      EXPECT_TRUE(std::equal(want.begin(), want.end(), out));
-    }
-  }
 }
 
 }  // namespace

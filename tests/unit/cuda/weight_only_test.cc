@@ -16,7 +16,6 @@
 namespace pluq {
 namespace {
 
-using cuda::CodeLayout;
 using cuda::OpError;
 using cuda::Real;
 using cuda::WeightOnly;
@@ -210,43 +209,40 @@ TEST(CudaWeightOnly, ResultsDoNotDependOnTheGpuRunning) {
 }
 
 // Words of a checkpoint for these codes.
-struct Words {
-  std::vector<uint32_t> words;
-  int64_t pitch = 0;
-};
-Words store(CodeLayout layout, const std::vector<uint8_t>& codes, int64_t n, int64_t k, int bits) {
-  Words out;
-  const int64_t along = k * bits / 32;
-  out.pitch = layout == CodeLayout::kAwq ? n / 8 : layout == CodeLayout::kStreamRow ? along : n;
-  out.words.assign(size(n * along), 0);
+std::vector<uint32_t> store(const StoredInts& stored, const std::vector<uint8_t>& codes, int64_t n,
+                            int64_t k) {
+  const int bits = stored.bits;
+  std::vector<uint32_t> words(size(n * k * bits / 32), 0);
   for (int64_t i = 0; i < n; ++i) {
     for (int64_t j = 0; j < k; ++j) {
       const uint32_t code = codes[size(i * k + j)];
-      if (layout == CodeLayout::kStreamRow) {
-        pack::put_stream_code(out.words.data() + i * along, 1, bits, j, code);
-      } else if (layout == CodeLayout::kAwq) {
-        pack::put_awq_code(out.words.data(), out.pitch, j, i, code);
+      if (stored.order == IntOrder::kAwq) {
+        pack::put_awq_code(words.data(), stored.row_stride, j, i, code);
       } else {
-        pack::put_stream_code(out.words.data() + i, n, bits, j, code);
+        pack::put_stream_code(words.data() + i * stored.row_stride, stored.word_stride, bits, j,
+                              code);
       }
     }
   }
-  return out;
+  return words;
 }
 
 TEST(CudaWeightOnly, RepacksEveryLayoutAndOrder) {
   constexpr int64_t kN = 128, kK = 192;
-  for (const auto layout : {CodeLayout::kStreamDown, CodeLayout::kStreamRow, CodeLayout::kAwq}) {
-    for (const int bits : {4, 8}) {
-      if (layout == CodeLayout::kAwq && bits == 8) continue;
+  for (const int bits : {4, 8}) {
+    const StoredInts layouts[] = {{IntOrder::kStream, false, bits, 1, kN},
+                                  {IntOrder::kStream, false, bits, kK * bits / 32},
+                                  {IntOrder::kAwq, true, bits, kN / 8}};
+    for (const StoredInts& stored : layouts) {
+      if (stored.order == IntOrder::kAwq && bits == 8) continue;
       for (const bool ordered : {false, true}) {
-        SCOPED_TRACE(
-            format("layout %d bits %d ordered %d", static_cast<int>(layout), bits, ordered));
+        SCOPED_TRACE(format("order %d stride %d bits %d ordered %d", static_cast<int>(stored.order),
+                            static_cast<int>(stored.row_stride), bits, ordered));
         Random random(static_cast<uint64_t>(bits));
         std::vector<uint8_t> codes;
         for (int64_t i = 0; i < kN * kK; ++i)
           codes.push_back(static_cast<uint8_t>(random.below(1 << bits)));
-        const Words from = store(layout, codes, kN, kK, bits);
+        const std::vector<uint32_t> from = store(stored, codes, kN, kK);
         std::vector<int32_t> order;
         std::vector<uint8_t> moved = codes;
         for (int64_t j = 0; j < kK; ++j) order.push_back(static_cast<int32_t>(j * 5 % kK));
@@ -258,9 +254,8 @@ TEST(CudaWeightOnly, RepacksEveryLayoutAndOrder) {
         const std::vector<uint32_t> want = pack(moved, kN, kK, bits);
         auto* out = device.array<uint32_t>(want.size(), 0xeeeeeeeeU);
         const OpError e = ops().weight_only_repack(
-            device.exec(), {static_cast<int32_t>(layout), device.upload(from.words), from.pitch,
-                            static_cast<int64_t>(from.words.size()), kN, kK, bits,
-                            ordered ? device.upload(order) : nullptr, out});
+            device.exec(), {stored, device.upload(from), static_cast<int64_t>(from.size() * 4), kN,
+                            kK, ordered ? device.upload(order) : nullptr, out});
         ASSERT_FALSE(e) << e.text;
         EXPECT_TRUE(std::equal(want.begin(), want.end(), out));
       }

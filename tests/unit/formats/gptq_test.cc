@@ -174,6 +174,36 @@ TEST(Gptq, OddNumbersOfRows) {
   check_case(make(l));
 }
 
+// Neither N nor K is a multiple of 32, and the last group is short.
+TEST(Gptq, RowsAndColumnsThatEndInsideAWord) {
+  for (const int bits : {2, 3, 4, 8}) {
+    for (const char* layout : {"gptq", "gptq_v2"}) {
+      for (const bool order : {false, true}) {
+        SCOPED_TRACE(std::to_string(bits) + " " + layout + (order ? " act-order" : ""));
+        check_case(make({37, 104, 32, bits, false, order, layout}));
+      }
+    }
+    check_case(make({19, 136, 128, bits, true, true}));
+  }
+  for (const int bits : {5, 6, 7}) check_case(make({64, 160, 128, bits, false, true, "gptq_p"}));
+}
+
+// Codes, scales, zero points and the order of columns take a kernel each, whatever the layer's
+// size.
+TEST(Gptq, LoadsOnADeviceInFourLaunches) {
+  for (const int64_t n : {64, 1024}) {
+    const Case c = make({n, 512, 32, 3, false, true});
+    const auto config = FakeFormat::get("gptq").config(c.config);
+    LayerAsk ask = c.ask;
+    ask.exact = false;
+    FakeChoice choice = config->choose(ask, c.file, "sm80");
+    ASSERT_EQ(choice.verdict, PLUQ_VERDICT_USE) << choice.reason;
+    choice.method->load_on_device(choice.method->cut(c.file), 80);
+    EXPECT_EQ(choice.method->kernel(), "cuda_dequantize");
+    EXPECT_EQ(choice.method->load_launches(), 4U) << n;
+  }
+}
+
 // Trap 1.3.1: with sym the words of the zero points are not needed, so a wrong version does no harm
 // and is said.
 TEST(Gptq, LyingVersionLabel) {

@@ -60,6 +60,34 @@ std::vector<float> run(const FakeMethod& method, const Run& r, std::vector<float
   return out;
 }
 
+// Formats of integer codes: the kernels load what the tensors hold in a handful of launches, and a
+// product with unit vectors, which rounds nothing, is W itself, bit for bit.
+void check_weights(const Case& c, const FakeMethod& method) {
+  if (c.format != "gptq" && c.format != "awq" && c.format != "w8a8") return;
+  constexpr uint64_t kMostLaunches = 5;
+  EXPECT_LE(method.load_launches(), kMostLaunches) << method.kernel();
+  constexpr int64_t kRows = 8;
+  const int64_t k = method.k(), n = method.n(), full = c.ask.k;
+  const int64_t n0 = method.ask().out_begin, k0 = method.ask().in_begin;
+  int64_t wrong = 0;
+  for (int64_t first = 0; first < k; first += kRows) {
+    std::vector<uint16_t> x(static_cast<size_t>(kRows * k), 0);
+    const int64_t rows = std::min(kRows, k - first);
+    for (int64_t i = 0; i < rows; ++i) x[static_cast<size_t>(i * k + first + i)] = 0x3c00;
+    const std::vector<uint8_t> y =
+        method.apply_on_device(x, PLUQ_DTYPE_F16, kRows, k, PLUQ_DTYPE_F32, n);
+    for (int64_t i = 0; i < rows * n; ++i) {
+      float got;
+      std::memcpy(&got, y.data() + i * 4, 4);
+      const int64_t row = i % n, column = first + i / n;
+      const float want = c.w[static_cast<size_t>((n0 + row) * full + k0 + column)];
+      if (got == want || ++wrong > 3) continue;
+      ADD_FAILURE() << "W[" << row << ", " << column << "] is " << got << " on the device, " << want
+                    << " in the file; " << method.kernel();
+    }
+  }
+}
+
 void check_whole(const Case& c, const FakeConfig& config, const std::string& sm,
                  bool float_activations) {
   SCOPED_TRACE(sm + (float_activations ? " float activations" : ""));
@@ -78,6 +106,7 @@ void check_whole(const Case& c, const FakeConfig& config, const std::string& sm,
   const pluq_method_info info = method.info();
   EXPECT_EQ(method.kernel().substr(0, 5), "cuda_");
   EXPECT_LE(info.error_bound, 0.02);
+  if (float_activations) check_weights(c, method);
   Random random(3);
   const std::vector<float> bias = random.reals(c.ask.n, -1, 1);
   std::vector<Run> runs{{1, 0, PLUQ_DTYPE_BF16, PLUQ_DTYPE_BF16},
@@ -120,6 +149,7 @@ void check_shards(const Case& c, const FakeConfig& config, int64_t parts, bool c
     ASSERT_EQ(choice.verdict, PLUQ_VERDICT_USE) << choice.reason;
     FakeMethod& method = *choice.method;
     method.load_on_device(method.cut(c.file), 80);
+    check_weights(c, method);
     const std::vector<float> y = run(method, r, &x, k, method.ask().in_begin, nullptr);
     for (int64_t i = 0; i < r.m; ++i) {
       for (int64_t j = 0; j < method.n(); ++j)

@@ -119,6 +119,18 @@ TEST(Packed, ActorderGroup) {
   check_case(make({64, 128, 32, 4, false, false, true}));
 }
 
+// Neither N nor K is a multiple of 32, and the last group is short.
+TEST(Packed, RowsAndColumnsThatEndInsideAWord) {
+  for (const int bits : {2, 3, 4, 5, 6, 7, 8}) {
+    for (const bool order : {false, true}) {
+      SCOPED_TRACE(std::to_string(bits) + (order ? " act-order" : ""));
+      check_case(make({37, 108, 32, bits, false, false, order}));
+      if (32 % bits != 0) check_case(make({37, 236, 128, bits, false, true, order}));
+    }
+    check_case(make({19, 140, -1, bits}));
+  }
+}
+
 TEST(Packed, GIdxOfMinusOneIsNatural) {
   Case c = make({64, 128, 32, 4});
   c.file.push_back(tensor("weight_g_idx", PLUQ_DTYPE_I32, {128}, std::vector<int32_t>(128, -1)));

@@ -67,10 +67,11 @@ const QuantizedOps &quantized_ops_emulated() {
 #else
 const QuantizedOps &quantized_ops_device() {
 #endif
-  static const QuantizedOps ops{&launch_upload,     &launch_pack_bytes, &launch_sum_bytes,
-                                &launch_pack_codes, &launch_round,      &launch_cast,
-                                &byte_gemm,         &block_linear,      &weight_only,
-                                &weight_only_repack, &weight_only_dequantize, &gather_columns};
+  static const QuantizedOps ops{&launch_upload,       &launch_pack_bytes,      &launch_sum_bytes,
+                                &launch_pack_codes,   &launch_load_reals,      &launch_load_ints,
+                                &launch_sort_columns, &launch_round,           &launch_cast,
+                                &byte_gemm,           &block_linear,           &weight_only,
+                                &weight_only_repack,  &weight_only_dequantize, &gather_columns};
   return ops;
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The product with 4- or 8-bit integer weights for one tile: PLUQ_INSTANCE is bits, rows of x.
 // Compiled by the host compiler for the emulated device, and by nvcc.
-#include "pluq/cuda/quantized/load.cuh"
+#include "pluq/cuda/operands.hpp"
 #include "pluq/cuda/quantized/registry.cuh"
 #include "pluq/cuda/quantized/weight_only.cuh"
 

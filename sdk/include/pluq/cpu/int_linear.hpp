@@ -13,6 +13,7 @@
 #include "pluq/cpu/int_gemm.h"
 #include "pluq/plugin.hpp"
 #include "pluq/shard.hpp"
+#include "pluq/stored.hpp"
 
 namespace pluq {
 namespace cpu {
@@ -44,11 +45,17 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
   // How the checkpoint rounds activations to int8, if it does.
   enum class IntInputs { kFloat, kToken, kTokenAsym, kStatic };
 
-  // A tensor that holds all codes of a layer, as kernels that repack on a device read it.
-  struct StoredCodes {
-    const char* tensor = nullptr;
-    int layout = 0;     // pluq::cuda::CodeLayout
-    int64_t pitch = 0;  // words between rows
+  // Which tensors hold a layer, and how, for kernels that repack it on a device. Scales and zero
+  // points without a name lie in no simple way, and the host makes a table of them.
+  struct StoredLayer {
+    const char* codes = nullptr;  // [N, K]
+    StoredInts code_layout;
+    const char* scales = nullptr;  // [N, G]
+    StoredReals scale_layout;
+    const char* zeros = nullptr;  // [N, G]; with IntZeroKind::kOffset reals, else integers
+    StoredInts zero_layout;
+    StoredReals offset_layout;
+    const char* order = nullptr;  // I32 [K], the group of each column; used when g_idx_ is set
   };
 
   class IntLinear : public LinearMethod {
@@ -189,9 +196,6 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
               group_begin_, &g_idx_,       rounds ? inputs_ : IntInputs::kFloat,
               divisor_,     static_scale_, static_zero_};
     }
-    void row_codes(const Tensors& tensors, int64_t n, uint8_t* out) const {
-      codes(tensors, n, out);
-    }
     float scale_of(const Tensors& tensors, int64_t n, int64_t g) const {
       return scale(tensors, n, g);
     }
@@ -201,10 +205,11 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
     float offset_of(const Tensors& tensors, int64_t n, int64_t g) const {
       return offset(tensors, n, g);
     }
-    // Where the codes lie, for formats whose layout a device can read itself.
-    virtual bool stored_codes(const Tensors& tensors, StoredCodes* out) const {
-      (void)tensors, (void)out;
-      return false;
+    // For formats that run on a device's integer kernels; called after facts. Without it a layer is
+    // none of theirs.
+    virtual StoredLayer stored(const Tensors& tensors) const {
+      (void)tensors;
+      throw unsupported("layer " + layer().name + ": no kernel of a device reads its codes");
     }
     int bits() const { return bits_; }
     // Whether activations are rounded; known before the values are.

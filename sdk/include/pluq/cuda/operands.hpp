@@ -12,6 +12,13 @@ namespace pluq {
 namespace cuda {
 inline namespace PLUQ_CUDA_SIDE {
 
+// x[i], which is a Real.
+PLUQ_DEVICE float load_real(gmem<const uint8_t> x, int32_t type, int64_t i) {
+  if (type == static_cast<int32_t>(Real::kF32)) return x.as<const float>().load(i);
+  const uint16_t h = x.as<const uint16_t>().load(i);
+  return type == static_cast<int32_t>(Real::kF16) ? f16_to_f32(h) : bf16_to_f32(h);
+}
+
 // y[i] = v, rounded to a Real.
 PLUQ_DEVICE void store_real(gmem<uint8_t> y, int32_t type, int64_t i, float v) {
   if (type == static_cast<int32_t>(Real::kF32)) {

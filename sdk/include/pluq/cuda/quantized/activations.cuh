@@ -20,12 +20,6 @@ struct RoundShape {
   int32_t static_zero;
 };
 
-PLUQ_DEVICE float load_real(gmem<const uint8_t> x, int32_t type, int64_t i) {
-  if (type == static_cast<int32_t>(Real::kF32)) return x.as<const float>().load(i);
-  const uint16_t h = x.as<const uint16_t>().load(i);
-  return type == static_cast<int32_t>(Real::kF16) ? f16_to_f32(h) : bf16_to_f32(h);
-}
-
 PLUQ_DEVICE float to_nearest(float v) { return rintf(v); }
 
 // The result of every thread's value, combined in a fixed order; all threads of the block call it.

@@ -5,7 +5,6 @@
 
 #include "pluq/cpu/int_linear.hpp"
 #include "pluq/cuda/quantized/device_linear.hpp"
-#include "pluq/pack.hpp"
 
 namespace pluq {
 namespace cuda {
@@ -32,8 +31,31 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
     virtual BlockWeights weights(const Tensors& kept) const = 0;
   };
 
-  // Codes of 2 to 8 bits in any layout, any groups and order of columns: rows are packed into
-  // streams by the host and carried over.
+  // A table of [groups, N] values from the tensor that holds them.
+  inline LoadTable load_table(const Tensor& from, int64_t n, int64_t groups, Real type, void* out) {
+    LoadTable t;
+    t.source = from.data(), t.source_bytes = static_cast<int64_t>(from.bytes());
+    t.n = n, t.groups = groups;
+    t.out = out, t.out_pitch = n, t.out_type = type;
+    return t;
+  }
+  inline LoadReals load_reals(const LoadTable& table, const Tensor& from, StoredReals stored) {
+    LoadReals r;
+    static_cast<LoadTable&>(r) = table;
+    r.stored = stored;
+    r.type = real_type(from.dtype(), from.name().c_str());
+    return r;
+  }
+  inline LoadInts load_ints(const LoadTable& table, StoredInts stored, int32_t less) {
+    LoadInts i;
+    static_cast<LoadTable&>(i) = table;
+    i.stored = stored;
+    i.less = less;
+    return i;
+  }
+
+  // Codes of 2 to 8 bits in any layout, any groups and order of columns, repacked on the device
+  // into a stream per row and tables in f32.
   class IntBlocks final : public BlockDevice {
    public:
     // source must outlive this.
@@ -42,42 +64,25 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
     ProcessPlan plan(const Tensors& tensors) override {
       const cpu::IntLinear::Facts f = source_->facts(tensors);
       const int64_t n = source_->layer().n(), k = source_->layer().k();
+      facts_ = f;
+      stored_ = source_->stored(tensors);
       w_ = {};
       w_.format = BlockFormat::kInt;
       w_.n = n, w_.k = k, w_.bits = f.bits;
       w_.code_pitch = code_pitch(k, f.bits);
+      w_.codes_bytes = n * w_.code_pitch * 4;
       w_.groups = f.num_groups;
       w_.group = f.group_size < 1 ? 0 : f.group_size;
       w_.k_begin = f.group_size < 1 ? 0 : f.column_begin - f.group_begin * f.group_size;
       w_.zero = static_cast<float>(f.zero_constant);
       w_.offsets = f.zero_kind == cpu::IntZeroKind::kOffset;
-      order_ = *f.g_idx;
-      facts_ = f;
-      codes_.assign(static_cast<size_t>(n * w_.code_pitch), 0);
-      scales_.resize(static_cast<size_t>(f.num_groups * n));
-      const bool has_zeros = f.zero_kind != cpu::IntZeroKind::kConstant;
-      zeros_.resize(has_zeros ? scales_.size() : 0);
-      std::vector<uint8_t> row(static_cast<size_t>(k));
-      for (int64_t i = 0; i < n; ++i) {
-        source_->row_codes(tensors, i, row.data());
-        uint32_t* out = codes_.data() + i * w_.code_pitch;
-        for (int64_t j = 0; j < k; ++j)
-          pack::put_stream_code(out, 1, f.bits, j, row[static_cast<size_t>(j)]);
-        for (int64_t g = 0; g < f.num_groups; ++g) {
-          scales_[static_cast<size_t>(g * n + i)] = source_->scale_of(tensors, i, g);
-          if (has_zeros) {
-            zeros_[static_cast<size_t>(g * n + i)] =
-                w_.offsets ? source_->offset_of(tensors, i, g)
-                           : static_cast<float>(source_->zero_of(tensors, i, g));
-          }
-        }
-      }
-      w_.codes_bytes = static_cast<int64_t>(codes_.size() * 4);
+      make_tables(tensors);
+      const int64_t table = f.num_groups * n * 4;
       Arena arena;
       codes_at_ = arena.add(w_.codes_bytes);
-      scales_at_ = arena.add(static_cast<int64_t>(scales_.size() * 4));
-      zeros_at_ = arena.add(static_cast<int64_t>(zeros_.size() * 4));
-      order_at_ = arena.add(static_cast<int64_t>(order_.size() * 4));
+      scales_at_ = arena.add(table);
+      zeros_at_ = arena.add(has_zeros() ? table : 0);
+      order_at_ = arena.add(f.g_idx->empty() ? 0 : k * 4);
       ProcessPlan plan;
       plan.keep_tensors = false;
       plan.buffer_bytes = arena.bytes();
@@ -85,16 +90,24 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
       return plan;
     }
 
-    void load(const pluq_exec& exec, const Tensors&, uint8_t* buffer) override {
-      upload(exec, codes_, buffer + codes_at_);
-      upload(exec, scales_, buffer + scales_at_);
-      upload(exec, zeros_, buffer + zeros_at_);
-      upload(exec, order_, buffer + order_at_);
+    void load(const pluq_exec& exec, const Tensors& tensors, uint8_t* buffer) override {
+      const QuantizedOps& ops = ops_for(exec);
+      const Tensor& codes = tensors.at(stored_.codes);
+      check(ops.pack_codes(
+          &exec, {stored_.code_layout, codes.data(), static_cast<int64_t>(codes.bytes()), w_.n,
+                  w_.k, reinterpret_cast<uint32_t*>(buffer + codes_at_)}));
+      load_scales(exec, tensors, buffer + scales_at_);
+      if (has_zeros()) load_zeros(exec, tensors, buffer + zeros_at_);
+      if (!facts_.g_idx->empty()) {  // as bytes
+        const int64_t bytes = w_.k * 4;
+        check(ops.pack_bytes(
+            &exec, {tensors.at(stored_.order).data(), 1, bytes, buffer + order_at_, bytes, false}));
+        w_.order = reinterpret_cast<const int32_t*>(buffer + order_at_);
+      }
       w_.codes = buffer + codes_at_;
       w_.scales = reinterpret_cast<const float*>(buffer + scales_at_);
-      if (!zeros_.empty()) w_.zeros = reinterpret_cast<const float*>(buffer + zeros_at_);
-      if (!order_.empty()) w_.order = reinterpret_cast<const int32_t*>(buffer + order_at_);
-      codes_ = {}, scales_ = {}, zeros_ = {}, order_ = {};
+      if (has_zeros()) w_.zeros = reinterpret_cast<const float*>(buffer + zeros_at_);
+      scales_ = {}, zeros_ = {};
     }
 
     void describe(MethodInfo* info) const override {
@@ -154,12 +167,41 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
       return r;
     }
 
+    bool has_zeros() const { return facts_.zero_kind != cpu::IntZeroKind::kConstant; }
+    // Those that no tensor holds in a simple way.
+    void make_tables(const Tensors& tensors) {
+      scales_.clear(), zeros_.clear();
+      for (int64_t g = 0; g < w_.groups; ++g) {
+        for (int64_t n = 0; stored_.scales == nullptr && n < w_.n; ++n)
+          scales_.push_back(source_->scale_of(tensors, n, g));
+        for (int64_t n = 0; stored_.zeros == nullptr && has_zeros() && n < w_.n; ++n) {
+          zeros_.push_back(w_.offsets ? source_->offset_of(tensors, n, g)
+                                      : static_cast<float>(source_->zero_of(tensors, n, g)));
+        }
+      }
+    }
+    void load_scales(const pluq_exec& exec, const Tensors& tensors, uint8_t* out) const {
+      if (stored_.scales == nullptr) return upload(exec, scales_, out);
+      const Tensor& from = tensors.at(stored_.scales);
+      const LoadTable table = load_table(from, w_.n, w_.groups, Real::kF32, out);
+      check(ops_for(exec).load_reals(&exec, load_reals(table, from, stored_.scale_layout)));
+    }
+    void load_zeros(const pluq_exec& exec, const Tensors& tensors, uint8_t* out) const {
+      if (stored_.zeros == nullptr) return upload(exec, zeros_, out);
+      const Tensor& from = tensors.at(stored_.zeros);
+      const LoadTable table = load_table(from, w_.n, w_.groups, Real::kF32, out);
+      if (w_.offsets) {
+        check(ops_for(exec).load_reals(&exec, load_reals(table, from, stored_.offset_layout)));
+      } else {
+        check(ops_for(exec).load_ints(&exec, load_ints(table, stored_.zero_layout, 0)));
+      }
+    }
+
     cpu::IntLinear* source_;
     cpu::IntLinear::Facts facts_{};
+    cpu::StoredLayer stored_;
     BlockWeights w_;
-    std::vector<uint32_t> codes_;
-    std::vector<float> scales_, zeros_;
-    std::vector<int32_t> order_;
+    std::vector<float> scales_, zeros_;  // of make_tables, until they are loaded
     uint64_t codes_at_ = 0, scales_at_ = 0, zeros_at_ = 0, order_at_ = 0;
   };
 

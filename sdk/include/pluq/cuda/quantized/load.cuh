@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // Kernels that run once while a layer is loaded: rows of bytes are padded, integer codes of any
-// checkpoint layout become a stream per row, sums for zero points are formed, and small tables made
-// on the host are carried over in kernel arguments (a plugin has no other way to copy).
+// checkpoint layout become a stream per row, scales and zero points become tables, columns are
+// sorted by group, sums for zero points are formed, and small tables made on the host are carried
+// over in kernel arguments (a plugin has no other way to copy).
 #pragma once
 
-#include "pluq/cuda/quantized/byte_gemm.cuh"
+#include "pluq/cuda/quantized/stored.cuh"
 
 namespace pluq {
 namespace cuda {
 inline namespace PLUQ_CUDA_SIDE {
-
-constexpr int kLoadThreads = 256;
 
 struct UploadPiece {
   uint32_t words[768];  // 3 KiB: kernel arguments hold 4 KiB
@@ -109,69 +108,23 @@ inline OpError launch_sum_bytes(const pluq_exec *exec, const SumBytes &s) {
                             gmem<int32_t>(s.out, s.n * groups), s.n, s.k, s.pitch, group, groups));
 }
 
-// Code `index` of a stream of b-bit codes whose words lie `stride` apart from word `first` on.
-PLUQ_DEVICE uint32_t stream_code_at(gmem<const uint32_t> w, int64_t first, int64_t stride, int bits,
-                                    int64_t index) {
-  const int64_t bit = index * bits, word = bit / 32;
-  const int shift = static_cast<int>(bit % 32);
-  uint32_t value = w.load(first + word * stride) >> shift;
-  if (shift + bits > 32) value |= w.load(first + (word + 1) * stride) << (32 - shift);
-  return value & ((1U << bits) - 1);
-}
-
-PLUQ_DEVICE uint32_t code_at(gmem<const uint32_t> w, CodeLayout layout, int64_t pitch, int bits,
-                             int64_t n, int64_t k) {
-  switch (layout) {
-    case CodeLayout::kStreamDown:
-      return stream_code_at(w, n, pitch, bits, k);
-    case CodeLayout::kStreamRow:
-      return stream_code_at(w, n * pitch, 1, bits, k);
-    case CodeLayout::kPlanarDown: {
-      uint32_t code = 0;
-      int64_t first = n + k / 32 * bits * pitch;
-      int placed = 0;
-      for (int width = 8; width > 0; width /= 2) {
-        if (bits - placed < width) continue;
-        code |= stream_code_at(w, first, pitch, width, k % 32) << placed;
-        placed += width;
-        first += width * pitch;
-      }
-      return code;
-    }
-    case CodeLayout::kSparseRow: {
-      const int per_word = 32 / bits;
-      return w.load(n * pitch + k / per_word) >> (k % per_word * bits) & ((1U << bits) - 1);
-    }
-    case CodeLayout::kSparseDown: {
-      const int per_word = 32 / bits;
-      return w.load(n + k / per_word * pitch) >> (k % per_word * bits) & ((1U << bits) - 1);
-    }
-    case CodeLayout::kAwq:
-      break;
-  }
-  // Column j of eight is in nibble 4 (j % 2) + j / 2.
-  const int j = static_cast<int>(n % 8);
-  return w.load(k * pitch + n / 8) >> (4 * (4 * (j % 2) + j / 2)) & 15U;
-}
-
 // A thread packs 32 codes of a row; neighbours have neighbouring rows, along which most layouts
 // lie.
 template <int kThreads>
 PLUQ_KERNEL(kThreads, 1)
-void pack_codes_kernel(gmem<const uint32_t> source, gmem<uint32_t> packed, int64_t n, int64_t k,
-                       int64_t source_pitch, int32_t layout, int32_t bits) {
+void pack_codes_kernel(IntSource source, gmem<uint32_t> packed, int64_t n, int64_t k) {
   const int64_t i = static_cast<int64_t>(block_idx().x) * kThreads + thread_idx().x;
   const int64_t runs = (k + 31) / 32;
   if (i >= n * runs) return;
   const int64_t row = i % n, run = i / n;
-  const int64_t out = (row * runs + run) * bits;
+  const int64_t out = (row * runs + run) * source.bits;
   uint64_t held = 0;  // bits not written yet
   int count = 0, word = 0;
+  PLUQ_UNROLL_N(1)  // a code at a time: four at once take 80 registers
   for (int64_t j = run * 32; j < run * 32 + 32; ++j) {
-    const uint64_t code =
-        j < k ? code_at(source, static_cast<CodeLayout>(layout), source_pitch, bits, row, j) : 0;
+    const uint64_t code = j < k ? source.at(row, j) : 0;
     held |= code << count;
-    count += bits;
+    count += source.bits;
     if (count >= 32) {
       packed.store(out + word++, static_cast<uint32_t>(held));
       held >>= 32;
@@ -181,17 +134,89 @@ void pack_codes_kernel(gmem<const uint32_t> source, gmem<uint32_t> packed, int64
 }
 
 inline OpError launch_pack_codes(const pluq_exec *exec, const PackCodes &p) {
-  if (p.bits < 2 || p.bits > 8)
-    return {PLUQ_STATUS_INVALID, "pack_codes: codes of " + std::to_string(p.bits) + " bits"};
+  if (OpError e = check_stored(p.stored, "pack_codes")) return e;
   const int64_t runs = (p.k + 31) / 32;
-  LaunchShape shape;
-  shape.grid = {static_cast<uint32_t>((p.n * runs + kLoadThreads - 1) / kLoadThreads), 1, 1};
-  shape.threads = kLoadThreads;
-  shape.name = "pack_codes_kernel";
-  return to_op_error(launch(&pack_codes_kernel<kLoadThreads>, shape, Stream(exec),
-                            gmem<const uint32_t>(p.source, p.source_words),
-                            gmem<uint32_t>(p.packed, p.n * runs * p.bits), p.n, p.k, p.source_pitch,
-                            static_cast<int32_t>(p.layout), p.bits));
+  return to_op_error(launch(&pack_codes_kernel<kLoadThreads>,
+                            load_shape(p.n * runs, "pack_codes_kernel"), Stream(exec),
+                            IntSource::make(p.stored, p.source, p.source_bytes),
+                            gmem<uint32_t>(p.packed, p.n * runs * p.stored.bits), p.n, p.k));
+}
+
+template <int kThreads>
+PLUQ_KERNEL(kThreads, 1)
+void load_reals_kernel(gmem<const uint8_t> source, gmem<uint8_t> out, int64_t n, int64_t groups,
+                       int64_t row_stride, int64_t group_stride, int64_t out_pitch, int32_t type,
+                       int32_t out_type) {
+  const int64_t i = static_cast<int64_t>(block_idx().x) * kThreads + thread_idx().x;
+  if (i >= n * groups) return;
+  const int64_t row = i % n, group = i / n;
+  store_real(out, out_type, group * out_pitch + row,
+             load_real(source, type, row * row_stride + group * group_stride));
+}
+
+// The table's elements, up to the last group's last one.
+inline gmem<uint8_t> table_out(const LoadTable &t) {
+  return gmem<uint8_t>(static_cast<uint8_t *>(t.out),
+                       extent(t.groups, t.n, t.out_pitch) * real_bytes(t.out_type));
+}
+
+inline OpError launch_load_reals(const pluq_exec *exec, const LoadReals &r) {
+  return to_op_error(launch(
+      &load_reals_kernel<kLoadThreads>, load_shape(r.n * r.groups, "load_reals_kernel"),
+      Stream(exec), gmem<const uint8_t>(static_cast<const uint8_t *>(r.source), r.source_bytes),
+      table_out(r), r.n, r.groups, r.stored.row_stride, r.stored.group_stride, r.out_pitch,
+      static_cast<int32_t>(r.type), static_cast<int32_t>(r.out_type)));
+}
+
+template <int kThreads>
+PLUQ_KERNEL(kThreads, 1)
+void load_ints_kernel(IntSource source, gmem<uint8_t> out, int64_t n, int64_t groups,
+                      int64_t out_pitch, int32_t less, int32_t out_type) {
+  const int64_t i = static_cast<int64_t>(block_idx().x) * kThreads + thread_idx().x;
+  if (i >= n * groups) return;
+  const int64_t row = i % n, group = i / n;
+  store_real(out, out_type, group * out_pitch + row,
+             static_cast<float>(static_cast<int32_t>(source.at(row, group)) - less));
+}
+
+inline OpError launch_load_ints(const pluq_exec *exec, const LoadInts &p) {
+  if (OpError e = check_stored(p.stored, "load_ints")) return e;
+  return to_op_error(launch(&load_ints_kernel<kLoadThreads>,
+                            load_shape(p.n * p.groups, "load_ints_kernel"), Stream(exec),
+                            IntSource::make(p.stored, p.source, p.source_bytes), table_out(p), p.n,
+                            p.groups, p.out_pitch, p.less, static_cast<int32_t>(p.out_type)));
+}
+
+PLUQ_DEVICE int32_t count_bits(uint32_t v) {
+  v -= v >> 1 & 0x55555555U;
+  v = (v & 0x33333333U) + (v >> 2 & 0x33333333U);
+  return static_cast<int32_t>(((v + (v >> 4)) & 0x0f0f0f0fU) * 0x01010101U >> 24);
+}
+
+// A warp finds the columns of one group.
+template <int kThreads>
+PLUQ_KERNEL(kThreads, 1)
+void sort_columns_kernel(gmem<const int32_t> groups, gmem<int32_t> order, int64_t k, int64_t size) {
+  const int64_t group = (static_cast<int64_t>(block_idx().x) * kThreads + thread_idx().x) / 32;
+  if (group * size >= k) return;  // whole warps leave
+  const int lane = lane_id();
+  int64_t next = group * size;
+  for (int64_t first = 0; first < k; first += 32) {
+    const bool mine = first + lane < k && groups.load(first + lane) == group;
+    const uint32_t votes = ballot_sync(mine);
+    if (mine)
+      order.store(next + count_bits(votes & ((1U << lane) - 1)),
+                  static_cast<int32_t>(first + lane));
+    next += count_bits(votes);
+  }
+}
+
+inline OpError launch_sort_columns(const pluq_exec *exec, const SortColumns &s) {
+  if (s.size < 1) return {PLUQ_STATUS_INVALID, "sort_columns: groups of no columns"};
+  return to_op_error(launch(&sort_columns_kernel<kLoadThreads>,
+                            load_shape((s.k + s.size - 1) / s.size * 32, "sort_columns_kernel"),
+                            Stream(exec), gmem<const int32_t>(s.groups, s.k),
+                            gmem<int32_t>(s.order, s.k), s.k, s.size));
 }
 
 }  // namespace PLUQ_CUDA_SIDE

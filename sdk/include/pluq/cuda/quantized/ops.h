@@ -171,25 +171,42 @@ struct SumBytes {
   int32_t *out = nullptr;
 };
 
-// Codes in one of the checkpoint layouts to a stream per row.
-enum class CodeLayout : int32_t {
-  kStreamDown = 0,  // words [ceil(K b / 32), N], a stream down each column
-  kStreamRow = 1,   // words [N, ceil(K b / 32)]
-  kPlanarDown = 2,  // planes of 8, 4, 2, 1 bits per 32 codes, down each column
-  kSparseRow = 3,   // floor(32 / b) codes a word, along rows
-  kAwq = 4,         // 4 bits, words [K, N / 8], nibbles in AWQ's order
-  kSparseDown = 5   // floor(32 / b) codes a word, down each column
-};
+// Codes as a checkpoint stores them to a stream per row, zero beyond K.
 struct PackCodes {
-  CodeLayout layout = CodeLayout::kStreamDown;
-  const uint32_t *source = nullptr;
-  int64_t source_pitch = 0;  // words between rows of the source
-  int64_t source_words = 0;
+  StoredInts stored;
+  const void *source = nullptr;
+  int64_t source_bytes = 0;
   int64_t n = 0, k = 0;
-  int32_t bits = 4;
   uint32_t *packed = nullptr;  // [N, code_pitch(K, b)]
 };
 inline int64_t code_pitch(int64_t k, int bits) { return (k + 31) / 32 * bits; }
+
+// A table of scales or zero points as a checkpoint stores it to out[g * out_pitch + n], rounded to
+// out_type.
+struct LoadTable {
+  const void *source = nullptr;
+  int64_t source_bytes = 0;
+  int64_t n = 0, groups = 0;
+  void *out = nullptr;
+  int64_t out_pitch = 0;  // elements between groups
+  Real out_type = Real::kF32;
+};
+struct LoadReals : LoadTable {
+  StoredReals stored;
+  Real type = Real::kF16;
+};
+struct LoadInts : LoadTable {
+  StoredInts stored;
+  int32_t less = 0;  // subtracted from each
+};
+
+// Columns sorted by their group, in order within one. Group g must have `size` columns, the last
+// one the rest of K.
+struct SortColumns {
+  const int32_t *groups = nullptr;  // [K]
+  int64_t k = 0, size = 0;
+  int32_t *order = nullptr;  // [K] column
+};
 
 // One side's launchers. `sm` is the device's compute capability.
 struct QuantizedOps {
@@ -198,6 +215,9 @@ struct QuantizedOps {
   OpError (*pack_bytes)(const pluq_exec *exec, const PackBytes &args);
   OpError (*sum_bytes)(const pluq_exec *exec, const SumBytes &args);
   OpError (*pack_codes)(const pluq_exec *exec, const PackCodes &args);
+  OpError (*load_reals)(const pluq_exec *exec, const LoadReals &args);
+  OpError (*load_ints)(const pluq_exec *exec, const LoadInts &args);
+  OpError (*sort_columns)(const pluq_exec *exec, const SortColumns &args);
   OpError (*round)(const pluq_exec *exec, const RoundActivations &args);
   // x of 16 or 32 bits to rows of `out_type` with byte_pitch(K) elements, zero beyond K.
   OpError (*cast)(const pluq_exec *exec, const RoundActivations &args, Real out_type);

@@ -21,6 +21,7 @@
 #include <cstdint>
 
 #include "pluq/abi.h"
+#include "pluq/stored.hpp"
 
 namespace pluq {
 namespace cuda {
@@ -51,14 +52,13 @@ struct WeightOnly {
   uint32_t sm = 0;  // compute capability: 80, 89, 90; at 90 more than 64 rows take wgmma
 };
 
-// Codes in a checkpoint's layout to the layout above; order: column of the checkpoint for each
+// Codes as a checkpoint stores them to the layout above; order: column of the checkpoint for each
 // column k, or NULL.
 struct WeightOnlyRepack {
-  int32_t layout = 0;  // CodeLayout
-  const uint32_t *source = nullptr;
-  int64_t source_pitch = 0, source_words = 0;
+  StoredInts stored;
+  const void *source = nullptr;
+  int64_t source_bytes = 0;
   int64_t n = 0, k = 0;
-  int32_t bits = 4;
   const int32_t *order = nullptr;  // [K]
   uint32_t *packed = nullptr;      // [n k bits / 32]
 };

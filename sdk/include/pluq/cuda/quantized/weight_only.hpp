@@ -6,7 +6,7 @@
 
 #include <algorithm>
 #include <cstring>
-#include <numeric>
+#include <vector>
 
 #include "pluq/cuda/quantized/block_linear.hpp"
 
@@ -41,28 +41,27 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
       const cpu::IntLinear::Facts f = source_->facts(tensors);
       const int64_t n = source_->layer().n(), k = source_->layer().k();
       const int64_t group = f.group_size < 1 || f.group_size >= k ? k : f.group_size;
-      if (f.zero_kind == cpu::IntZeroKind::kOffset || !source_->stored_codes(tensors, &stored_))
-        return false;
+      if (f.zero_kind == cpu::IntZeroKind::kOffset) return false;
+      stored_ = source_->stored(tensors);
+      if (stored_.scales == nullptr) return false;
       if (!set_order(f, k, group)) return false;
       w_ = {};
       w_.n = n, w_.k = k, w_.bits = f.bits, w_.group = group;
       w_.zeros = f.zero_kind == cpu::IntZeroKind::kInteger;
       w_.sm_count = sm_count_, w_.sm = sm_;
-      const int64_t groups = (k + group - 1) / group;
-      if (groups > f.num_groups) return false;
-      for (const bool bf16 : {false, true}) {
-        if (fill_table(tensors, groups, f.zero_constant, bf16)) return true;
-      }
-      return false;
+      if (groups() > f.num_groups) return false;
+      if (w_.zeros ? stored_.zeros == nullptr : f.zero_constant != middle()) return false;
+      const Tensor& scales = tensors.at(stored_.scales);
+      w_.scales_bf16 = !held_by(scales, Real::kF16);
+      return !w_.scales_bf16 || held_by(scales, Real::kBf16);
     }
 
     ProcessPlan plan(const Tensors&) override {
       Arena arena;
       codes_at_ = arena.add(w_.n * w_.k * w_.bits / 8);
-      table_at_ = arena.add(static_cast<int64_t>(table_.size() * 2));
-      order_at_ = arena.add(static_cast<int64_t>(order_.size() * 4));
+      table_at_ = arena.add(groups() * kinds() * w_.n * 2);
+      order_at_ = arena.add(ordered_ ? w_.k * 4 : 0);
       counters_at_ = arena.add(wo_counters(kMostRows, w_.n) * 4);
-      ordered_ = !order_.empty();
       ProcessPlan plan;
       plan.keep_tensors = false;
       plan.buffer_bytes = arena.bytes();
@@ -71,19 +70,22 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
     }
 
     void load(const pluq_exec& exec, const Tensors& tensors, uint8_t* buffer) override {
-      upload(exec, table_, buffer + table_at_);
-      upload(exec, order_, buffer + order_at_);
-      const auto* order = ordered_ ? reinterpret_cast<const int32_t*>(buffer + order_at_) : nullptr;
-      const Tensor& codes = tensors.at(stored_.tensor);
-      check(ops_for(exec).weight_only_repack(
-          &exec, {stored_.layout, reinterpret_cast<const uint32_t*>(codes.data()), stored_.pitch,
-                  codes.elements(), w_.n, w_.k, w_.bits, order,
-                  reinterpret_cast<uint32_t*>(buffer + codes_at_)}));
+      const QuantizedOps& ops = ops_for(exec);
+      device_order_ = nullptr;
+      if (ordered_) {
+        auto* order = reinterpret_cast<int32_t*>(buffer + order_at_);
+        const auto* of = reinterpret_cast<const int32_t*>(tensors.at(stored_.order).data());
+        check(ops.sort_columns(&exec, {of, w_.k, w_.group, order}));
+        device_order_ = order;
+      }
+      const Tensor& codes = tensors.at(stored_.codes);
+      check(ops.weight_only_repack(
+          &exec, {stored_.code_layout, codes.data(), static_cast<int64_t>(codes.bytes()), w_.n,
+                  w_.k, device_order_, reinterpret_cast<uint32_t*>(buffer + codes_at_)}));
+      load_tables(exec, tensors, buffer + table_at_);
       w_.codes = buffer + codes_at_;
       w_.scales = reinterpret_cast<const uint16_t*>(buffer + table_at_);
       w_.counters = reinterpret_cast<int32_t*>(buffer + counters_at_);
-      device_order_ = order;
-      table_ = {}, order_ = {};
     }
 
     uint64_t workspace(int64_t m) const override { return parts(m).bytes; }
@@ -139,56 +141,56 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
       return std::min(n, std::max<int64_t>(64, kWideBytes / (2 * k) / 64 * 64));
     }
 
-    // Columns by group: each group whole, in ascending order.
+    int64_t groups() const { return (w_.k + w_.group - 1) / w_.group; }  // that have columns
+    int64_t kinds() const { return w_.zeros ? 2 : 1; }                   // of tables
+    int32_t middle() const { return 1 << (w_.bits - 1); }
+
+    // Whether the kernels can put the columns in order: each group must be whole.
     bool set_order(const cpu::IntLinear::Facts& f, int64_t k, int64_t group) {
-      order_.clear();
-      if (f.g_idx->empty()) {
+      ordered_ = !f.g_idx->empty();
+      if (!ordered_) {
         const int64_t skipped = f.column_begin - f.group_begin * group;
         // A shard may begin inside a group.
         return group == k ? f.num_groups == 1 : skipped == 0;
       }
-      order_.resize(static_cast<size_t>(k));
-      std::iota(order_.begin(), order_.end(), 0);
-      const std::vector<int32_t>& of = *f.g_idx;
-      std::sort(order_.begin(), order_.end(), [&](int32_t a, int32_t b) {
-        const int32_t ga = of[static_cast<size_t>(a)], gb = of[static_cast<size_t>(b)];
-        return ga != gb ? ga < gb : a < b;
-      });
-      for (int64_t i = 0; i < k; ++i) {
-        if (of[static_cast<size_t>(order_[static_cast<size_t>(i)])] != i / group) return false;
+      std::vector<int64_t> columns(static_cast<size_t>(f.num_groups), 0);
+      for (const int32_t g : *f.g_idx) ++columns[static_cast<size_t>(g)];
+      for (int64_t g = 0; g < f.num_groups; ++g) {
+        const int64_t whole = std::clamp<int64_t>(k - g * group, 0, group);
+        if (columns[static_cast<size_t>(g)] != whole) return false;
       }
       return true;
     }
 
-    static float bfloat(uint16_t v) {
-      const uint32_t bits = static_cast<uint32_t>(v) << 16;
+    // Whether every value is a number of this 16-bit type.
+    static bool held_by(const Tensor& t, Real type) {
+      if (t.dtype_id() == (type == Real::kF16 ? PLUQ_DTYPE_F16 : PLUQ_DTYPE_BF16)) return true;
+      for (int64_t i = 0; i < t.elements(); ++i) {
+        const float v = t.real(i);
+        const float back = type == Real::kF16 ? Tensor::half(float_to_half(v)) : bfloat(v);
+        if (back != v) return false;
+      }
+      return true;
+    }
+    // v rounded to BF16.
+    static float bfloat(float v) {
+      const uint32_t bits = static_cast<uint32_t>(float_to_bfloat(v)) << 16;
       float out;
       std::memcpy(&out, &bits, sizeof out);
       return out;
     }
 
-    // False when a scale is not exactly a number of that type.
-    bool fill_table(const Tensors& tensors, int64_t groups, int zero_constant, bool bf16) {
-      const int64_t n = w_.n, kinds = w_.zeros ? 2 : 1;
-      const int middle = 1 << (w_.bits - 1);
-      if (!w_.zeros && zero_constant != middle) return false;
-      const auto narrow = [&](float v) { return bf16 ? float_to_bfloat(v) : float_to_half(v); };
-      const auto widen = [&](uint16_t v) { return bf16 ? bfloat(v) : Tensor::half(v); };
-      table_.resize(static_cast<size_t>(groups * kinds * n));
-      for (int64_t g = 0; g < groups; ++g) {
-        for (int64_t i = 0; i < n; ++i) {
-          const float scale = source_->scale_of(tensors, i, g);
-          const uint16_t stored = narrow(scale);
-          if (widen(stored) != scale) return false;
-          table_[static_cast<size_t>(g * kinds * n + i)] = stored;
-          if (w_.zeros) {
-            table_[static_cast<size_t>((g * kinds + 1) * n + i)] =
-                narrow(static_cast<float>(source_->zero_of(tensors, i, g) - middle));
-          }
-        }
-      }
-      w_.scales_bf16 = bf16;
-      return true;
+    // Scales, and with zero points those less the middle code: [groups, kinds, N].
+    void load_tables(const pluq_exec& exec, const Tensors& tensors, uint8_t* out) const {
+      const Real type = w_.scales_bf16 ? Real::kBf16 : Real::kF16;
+      const Tensor& scales = tensors.at(stored_.scales);
+      LoadTable table = load_table(scales, w_.n, groups(), type, out);
+      table.out_pitch = kinds() * w_.n;
+      check(ops_for(exec).load_reals(&exec, load_reals(table, scales, stored_.scale_layout)));
+      if (!w_.zeros) return;
+      table = load_table(tensors.at(stored_.zeros), w_.n, groups(), type, out + w_.n * 2);
+      table.out_pitch = kinds() * w_.n;
+      check(ops_for(exec).load_ints(&exec, load_ints(table, stored_.zero_layout, middle())));
     }
 
     void run(const pluq_exec& exec, WeightOnly* w, uint32_t y_dtype) const {
@@ -242,9 +244,7 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
     cpu::IntLinear* source_;
     uint32_t sm_, sm_count_;
     WeightOnly w_;
-    cpu::StoredCodes stored_;
-    std::vector<uint16_t> table_;
-    std::vector<int32_t> order_;
+    cpu::StoredLayer stored_;
     bool ordered_ = false;
     const int32_t* device_order_ = nullptr;
     uint64_t codes_at_ = 0, table_at_ = 0, order_at_ = 0, counters_at_ = 0;

@@ -3,7 +3,7 @@
 // columns of x for weights whose columns were sorted by group, and W itself for large M.
 #pragma once
 
-#include "pluq/cuda/quantized/load.cuh"
+#include "pluq/cuda/quantized/stored.cuh"
 #include "pluq/cuda/quantized/weight_only.cuh"
 
 namespace pluq {
@@ -13,9 +13,9 @@ inline namespace PLUQ_CUDA_SIDE {
 // A thread makes a word: 8 codes of 4 bits or 4 of 8.
 template <int kThreads>
 PLUQ_KERNEL(kThreads, 1)
-void weight_only_repack_kernel(gmem<const uint32_t> source, gmem<const int32_t> order,
-                               gmem<uint32_t> packed, int64_t n, int64_t k, int64_t source_pitch,
-                               int32_t layout, int32_t bits) {
+void weight_only_repack_kernel(IntSource source, gmem<const int32_t> order, gmem<uint32_t> packed,
+                               int64_t n, int64_t k) {
+  const int bits = source.bits;
   const int64_t i = static_cast<int64_t>(block_idx().x) * kThreads + thread_idx().x;
   const int64_t slab_words = 32 * bits;
   if (i >= n * k / (16 * 64) * slab_words) return;
@@ -26,18 +26,19 @@ void weight_only_repack_kernel(gmem<const uint32_t> source, gmem<const int32_t> 
   const int g = lane / 4, t = lane % 4;
   const auto code = [&](int row, int column) {
     const int64_t from = slice * 16 + column;
-    return code_at(source, static_cast<CodeLayout>(layout), source_pitch, bits, row0 + row,
-                   order ? order.load(from) : from);
+    return source.at(row0 + row, order ? order.load(from) : from);
   };
   uint32_t out = 0;
   if (bits == 4) {
     const int row = word % 4 * 16 + g;
+    PLUQ_UNROLL_N(1)  // a code at a time, for the registers
     for (int nibble = 0; nibble < 8; ++nibble) {
       const int column = 2 * t + nibble / 4 + (nibble & 1) * 8;
       out |= code(row + (nibble & 2) * 4, column) << (4 * nibble);
     }
   } else {
     const int j = word % 4, row = (half * 2 + j / 2) * 16 + g + j % 2 * 8;
+    PLUQ_UNROLL_N(1)
     for (int byte = 0; byte < 4; ++byte) {
       out |= code(row, 2 * t + (byte & 1) + (byte & 2) * 4) << (8 * byte);
     }
@@ -46,18 +47,16 @@ void weight_only_repack_kernel(gmem<const uint32_t> source, gmem<const int32_t> 
 }
 
 inline OpError launch_weight_only_repack(const pluq_exec *exec, const WeightOnlyRepack &p) {
-  if ((p.bits != 4 && p.bits != 8) || p.n % 64 != 0 || p.k % 64 != 0)
+  const int bits = p.stored.bits;
+  if ((bits != 4 && bits != 8) || p.n % 64 != 0 || p.k % 64 != 0)
     return {PLUQ_STATUS_INVALID, "weight_only_repack: 4 or 8 bits, N and K multiples of 64"};
-  const int64_t words = p.n * p.k * p.bits / 32;
-  LaunchShape shape;
-  shape.grid = {static_cast<uint32_t>((words + kLoadThreads - 1) / kLoadThreads), 1, 1};
-  shape.threads = kLoadThreads;
-  shape.name = "weight_only_repack_kernel";
-  return to_op_error(launch(&weight_only_repack_kernel<kLoadThreads>, shape, Stream(exec),
-                            gmem<const uint32_t>(p.source, p.source_words),
+  if (OpError e = check_stored(p.stored, "weight_only_repack")) return e;
+  const int64_t words = p.n * p.k * bits / 32;
+  return to_op_error(launch(&weight_only_repack_kernel<kLoadThreads>,
+                            load_shape(words, "weight_only_repack_kernel"), Stream(exec),
+                            IntSource::make(p.stored, p.source, p.source_bytes),
                             gmem<const int32_t>(p.order, p.order == nullptr ? 0 : p.k),
-                            gmem<uint32_t>(p.packed, words), p.n, p.k, p.source_pitch, p.layout,
-                            p.bits));
+                            gmem<uint32_t>(p.packed, words), p.n, p.k));
 }
 
 template <int kThreads>
