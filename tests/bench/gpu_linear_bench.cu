@@ -284,6 +284,11 @@ class Bench {
              return byte_product(copies, m, s, cuda::ByteKind::kE4m3, cuda::RoundMode::kFp8Token,
                                  true);
            }});
+      out.push_back({"fp8 W8A8 in blocks of 128, rounding included", 1,
+                     [this, s](int copies, int64_t m) {
+                       return byte_product(copies, m, s, cuda::ByteKind::kE4m3,
+                                           cuda::RoundMode::kFp8Group);
+                     }});
     }
     return out;
   }
@@ -294,14 +299,18 @@ class Bench {
     const int32_t splits = cuda::byte_splits(m, s.n, s.k, sm_count_);
     // e4m3 codes without the two NaNs
     const uint32_t keep = kind == cuda::ByteKind::kS8 ? 0xffffffffU : 0xbfbfbfbfU;
+    // Scales per row, or of blocks of W of 128 x 128 and groups of x of 128 columns.
+    const bool blocks = mode == cuda::RoundMode::kFp8Group;
+    const int64_t groups = blocks ? (s.k + 127) / 128 : 1;
     const Buffer w = own(random_buffer(copies * s.n * pitch, keep)),
-                 w_scale = own(float_buffer(s.n)), x = own(bfloat_buffer(m * s.k)),
-                 codes = own(random_buffer(m * pitch)), x_scale = own(float_buffer(m)),
+                 w_scale = own(float_buffer((blocks ? (s.n + 127) / 128 : s.n) * groups)),
+                 x = own(bfloat_buffer(m * s.k)), codes = own(random_buffer(m * pitch)),
+                 x_scale = own(float_buffer(m * groups)),
                  y = own(bfloat_buffer(m * s.n)),
                  partial = own(random_buffer(splits > 1 ? splits * m * s.n * 4 : 4));
     return [=](int i) {
       cuda::RoundActivations r;
-      r.mode = mode;
+      r.mode = mode, r.group = 128;
       r.m = m, r.k = s.k, r.x = x.data, r.ldx = s.k, r.x_type = Real::kBf16;
       r.codes = codes.data;
       r.scales = reinterpret_cast<float*>(x_scale.data);
@@ -321,7 +330,8 @@ class Bench {
         if (products_.run(stream_.stream, g, nullptr)) return;
       }
       cuda::ByteGemm g;
-      g.kind = kind;
+      g.kind = kind, g.sm = static_cast<uint32_t>(sm_), g.sm_count = sm_count_;
+      if (blocks) g.a_group = g.b_group = g.b_rows = 128;
       g.m = m, g.n = s.n, g.k = s.k;
       g.a = codes.data, g.lda = pitch;
       g.b = w.data + i * s.n * pitch;
