@@ -427,6 +427,7 @@ TEST(ByteWgmma, Int8OfOddShapes) {
   for (const int64_t m : {65, 129, 200}) check_both({ByteKind::kS8, m, 131, 136});
   for (const int64_t n : {1, 8, 127, 128, 257}) check_both({ByteKind::kS8, 70, n, 72});
   for (const int64_t k : {1, 63, 129, 1000}) check_both({ByteKind::kS8, 66, 40, k});
+  check_both({ByteKind::kS8, 130, 270, 600});  // more tiles in a block than stages in flight
   for (const Real type : {Real::kF16, Real::kBf16, Real::kF32}) {
     for (const int64_t pad : {1, 2}) {
       Case c{ByteKind::kS8, 67, 130, 96};
@@ -452,6 +453,8 @@ TEST(ByteWgmma, Int8ZeroPointsAndGroups) {
   Case c{ByteKind::kS8, 65, 130, 300};
   c.b_rows = 130;  // per tensor
   check_both(c);
+  c.m = 130, c.k = 700, c.b_rows = 1, c.b_group = 128, c.b_zero = true;
+  check_both(c);  // more tiles in a block than stages in flight
 }
 
 TEST(ByteWgmma, Fp8) {
