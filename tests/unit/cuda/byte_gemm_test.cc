@@ -429,7 +429,7 @@ TEST(ByteWgmma, Int8OfOddShapes) {
   for (const int64_t k : {1, 63, 129, 1000}) check_both({ByteKind::kS8, 66, 40, k});
   check_both({ByteKind::kS8, 130, 270, 600});  // more tiles in a block than stages in flight
   for (const Real type : {Real::kF16, Real::kBf16, Real::kF32}) {
-    for (const int64_t pad : {1, 2}) {
+    for (const int64_t pad : {1, 2, 6}) {  // elements of y are stored singly, in pairs, in eights
       Case c{ByteKind::kS8, 67, 130, 96};
       c.y_type = type, c.pad = pad, c.bias = pad == 1;
       check_both(c);
@@ -477,7 +477,7 @@ TEST(ByteWgmma, Fp8) {
   }
   for (const Real type : {Real::kF16, Real::kBf16, Real::kF32}) {
     Case c{ByteKind::kE4m3, 67, 130, 96};
-    c.y_type = type, c.pad = 2;
+    c.y_type = type, c.pad = 6;
     check_both(c);
   }
 }

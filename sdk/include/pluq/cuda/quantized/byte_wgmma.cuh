@@ -29,7 +29,7 @@ struct ByteWgmmaShape {
   ByteShape s;
   int32_t tiles_m, tiles_n, stages;  // stages: of one tile
   int32_t a_run, b_run;              // stages per scale; 0: one scale for all of K
-  bool pairs;                        // two elements of y may be stored at once
+  bool pairs, chunks;                // 2 elements of y, 8 of 16 bits, may be stored at once
 };
 
 // The tensors of one call; as in byte_gemm_kernel.
@@ -51,7 +51,7 @@ struct ByteWgmma {
   static constexpr int kPart = kPromotes ? 128 : kBn, kParts = kBn / kPart;
   static constexpr int kSums = kPart / 2;  // of a thread
   static constexpr int kStages = kBn == 256 ? 4 : 6;
-  static constexpr int kLag = 2;  // stages whose copies are in flight when the next is begun
+  static constexpr int kLag = kStages / 2;  // stages in flight; the others are ready or in use
   static constexpr uint32_t kABytes = kByteWgmmaRows * kByteWgmmaDepth,
                             kBBytes = kBn * kByteWgmmaDepth, kStageBytes = kABytes + kBBytes;
   static constexpr uint32_t kBars = kStages * kStageBytes;  // full [kStages], empty [kStages]
@@ -67,6 +67,21 @@ PLUQ_DEVICE void byte_wgmma_place(const ByteWgmmaShape &w, int index, int &tile_
   const int rows = w.tiles_m - first < kRun ? w.tiles_m - first : kRun;
   tile_m = first + in_run % rows;
   tile_n = in_run / rows;
+}
+
+// Lanes 4 i to 4 i + 3 hold 4 words each; then lane 4 i + j holds word j of each, in their order.
+PLUQ_DEVICE void transpose_quads(uint32_t *words, int lane) {
+  PLUQ_UNROLL
+  for (int step = 1; step <= 2; ++step) {  // words and lanes that differ in this bit of their index
+    const bool upper = (lane & step) != 0;
+    PLUQ_UNROLL
+    for (int i = 0; i < 2; ++i) {
+      const int low = step == 1 ? 2 * i : i, high = low + step;
+      const uint32_t got = shfl_xor(upper ? words[low] : words[high], step);
+      words[low] = upper ? got : words[low];
+      words[high] = upper ? words[high] : got;
+    }
+  }
 }
 
 // Warpgroup 2: the copies of all stages of all tiles of this block.
@@ -322,27 +337,67 @@ struct ByteWgmmaTile {
     PLUQ_UNROLL
     for (int p = 0; p < kParts; ++p) {
       PLUQ_UNROLL
-      for (int i = 0; i < kSums; i += 4) {
+      for (int i = 0; i < kSums; i += 16) {  // 32 columns
         const int col = column + p * Shape::kPart + 2 * i;
-        if (!has_column(col)) continue;
-        const bool two = has_column(col + 1);
-        OfColumn of[2] = {{1.0F, 0, 0}, {1.0F, 0, 0}};
-        if (kColumns && w.b_run == 0) of[0] = of_column(col, 0), of[1] = of_column(col + 1, 0);
-        float bias[2] = {0.0F, 0.0F};
-        if (t.bias) bias[0] = t.bias.load(col), bias[1] = two ? t.bias.load(col + 1) : 0.0F;
+        float v[2][4][2];
         PLUQ_UNROLL
-        for (int half = 0; half < 2; ++half) {
-          if (!has_row(half)) continue;
-          const int64_t at = rows[half] * w.s.ldy + col;
-          const float v = result(p, i + 2 * half, row[half], of[0]) + bias[0];
-          const float u = result(p, i + 2 * half + 1, row[half], of[1]) + bias[1];
-          if (two && w.pairs) {
-            store_real_pair(t.y, w.s.y_type, at, v, u);
-          } else {
-            store_real(t.y, w.s.y_type, at, v);
-            if (two) store_real(t.y, w.s.y_type, at + 1, u);
+        for (int b = 0; b < 4; ++b) {
+          PLUQ_UNROLL
+          for (int c = 0; c < 2; ++c) {
+            OfColumn of{1.0F, 0, 0};
+            if (kColumns && w.b_run == 0) of = of_column(col + 8 * b + c, 0);
+            const float bias =
+                t.bias && has_column(col + 8 * b + c) ? t.bias.load(col + 8 * b + c) : 0.0F;
+            PLUQ_UNROLL
+            for (int half = 0; half < 2; ++half)
+              v[half][b][c] = result(p, i + 4 * b + 2 * half + c, row[half], of) + bias;
           }
         }
+        PLUQ_UNROLL
+        for (int half = 0; half < 2; ++half) {
+          if (w.chunks) {
+            store_chunk(half, col, v[half]);
+          } else {
+            store_pairs(half, col, v[half]);
+          }
+        }
+      }
+    }
+  }
+  // Elements of 32 columns of a row, two of every 8 in each of 4 lanes. All lanes take part.
+  PLUQ_DEVICE void store_chunk(int half, int col, const float (*v)[2]) const {
+    uint32_t words[4];
+    PLUQ_UNROLL
+    for (int b = 0; b < 4; ++b) {
+      words[b] = w.s.y_type == static_cast<int32_t>(Real::kF16) ? pack_f16x2(v[b][0], v[b][1])
+                                                                : pack_bf16x2(v[b][0], v[b][1]);
+    }
+    transpose_quads(words, lane);
+    const int first = col - 2 * (lane % 4) + 8 * (lane % 4);
+    if (!has_row(half) || !has_column(first)) return;
+    const auto y = t.y.template as<uint16_t>();
+    const int64_t at = rows[half] * w.s.ldy + first;
+    if (has_column(first + 7)) {
+      y.template store_as<u32x4>(at, u32x4{{words[0], words[1], words[2], words[3]}});
+      return;
+    }
+    PLUQ_UNROLL
+    for (int c = 0; c < 7; ++c) {
+      if (has_column(first + c))
+        y.store(at + c, static_cast<uint16_t>(words[c / 2] >> (c % 2 * 16)));
+    }
+  }
+  PLUQ_DEVICE void store_pairs(int half, int col, const float (*v)[2]) const {
+    if (!has_row(half)) return;
+    PLUQ_UNROLL
+    for (int b = 0; b < 4; ++b) {
+      const int64_t at = rows[half] * w.s.ldy + col + 8 * b;
+      const bool two = has_column(col + 8 * b + 1);
+      if (two && w.pairs) {
+        store_real_pair(t.y, w.s.y_type, at, v[b][0], v[b][1]);
+      } else {
+        if (has_column(col + 8 * b)) store_real(t.y, w.s.y_type, at, v[b][0]);
+        if (two) store_real(t.y, w.s.y_type, at + 1, v[b][1]);
       }
     }
   }
@@ -433,6 +488,7 @@ OpError launch_byte_wgmma_tile(const pluq_exec *exec, const ByteGemm &g, const B
   const int64_t y_bytes = real_bytes(g.y_type);
   w.pairs = g.ldy % 2 == 0 &&
             reinterpret_cast<uintptr_t>(g.y) % (2 * static_cast<uintptr_t>(y_bytes)) == 0;
+  w.chunks = y_bytes == 2 && g.ldy % 8 == 0 && reinterpret_cast<uintptr_t>(g.y) % 16 == 0;
   const int64_t tiles = static_cast<int64_t>(w.tiles_m) * w.tiles_n;
   LaunchShape shape;
   shape.grid = {
