@@ -296,21 +296,21 @@ class Bench {
                                         cuda::RoundMode mode, bool library = false) {
     const int64_t pitch = cuda::byte_pitch(s.k);
     const int32_t splits = cuda::byte_splits(m, s.n, s.k, sm_count_);
-    const int64_t group = mode == cuda::RoundMode::kFp8Group ? 128 : 0;  // of x, and blocks of W
-    const int64_t groups = group == 0 ? 1 : (s.k + group - 1) / group;
     // e4m3 codes without the two NaNs
     const uint32_t keep = kind == cuda::ByteKind::kS8 ? 0xffffffffU : 0xbfbfbfbfU;
+    // Scales per row, or of blocks of W of 128 x 128 and groups of x of 128 columns.
+    const bool blocks = mode == cuda::RoundMode::kFp8Group;
+    const int64_t groups = blocks ? (s.k + 127) / 128 : 1;
     const Buffer w = own(random_buffer(copies * s.n * pitch, keep)),
-                 w_scale = own(float_buffer(group == 0 ? s.n : (s.n + 127) / 128 * groups)),
+                 w_scale = own(float_buffer((blocks ? (s.n + 127) / 128 : s.n) * groups)),
                  x = own(bfloat_buffer(m * s.k)), codes = own(random_buffer(m * pitch)),
                  x_scale = own(float_buffer(m * groups)), y = own(bfloat_buffer(m * s.n)),
                  partial = own(random_buffer(splits > 1 ? splits * m * s.n * 4 : 4));
     return [=](int i) {
       cuda::RoundActivations r;
-      r.mode = mode;
+      r.mode = mode, r.group = 128;
       r.m = m, r.k = s.k, r.x = x.data, r.ldx = s.k, r.x_type = Real::kBf16;
       r.codes = codes.data;
-      r.group = group;
       r.scales = reinterpret_cast<float*>(x_scale.data);
       check(cuda::quantized_ops_device().round(&stream_.exec, r));
       if (library) {
@@ -328,14 +328,13 @@ class Bench {
         if (products_.run(stream_.stream, g, nullptr)) return;
       }
       cuda::ByteGemm g;
-      g.kind = kind;
+      g.kind = kind, g.sm = static_cast<uint32_t>(sm_), g.sm_count = sm_count_;
+      if (blocks) g.a_group = g.b_group = g.b_rows = 128;
       g.m = m, g.n = s.n, g.k = s.k;
       g.a = codes.data, g.lda = pitch;
       g.b = w.data + i * s.n * pitch;
       g.a_scale = reinterpret_cast<const float*>(x_scale.data);
       g.b_scale = reinterpret_cast<const float*>(w_scale.data);
-      g.a_group = g.b_group = group;
-      g.b_rows = group == 0 ? 1 : group;
       g.y = y.data, g.ldy = s.n, g.y_type = Real::kBf16;
       g.splits = splits;
       if (splits > 1) g.partial = reinterpret_cast<float*>(partial.data);

@@ -14,6 +14,7 @@ import numpy as np
 
 source = sys.argv[2]
 sys.path.insert(0, f'{source}/tests/support')
+from models import write_directory
 from program import check, finish, run, work
 data = f'{source}/tests/data/families'
 names = sys.argv[3:] or sorted(name for name in os.listdir(data) if os.path.isdir(f'{data}/{name}'))
@@ -96,6 +97,23 @@ for kind in ('gptq', 'awq', 'fp8', 'w8a8', 'nf4', 'mxfp4', 'nvfp4'):
     if kind == 'gptq':
         check('gptq: on the tensor cores', any(l['kernel'] == 'cuda_int4_mma' for l in layers), layers[1])
     check(f'{kind}: its own kernels', any(l['format'] == kind and 'by the host' not in l['kernel'] for l in layers), layers[1])
+
+# Blocks of 128 x 128 in rows longer than one: a layer of random weights, wider than those of the families.
+config = {**json.load(open(f'{model}/config.json')), 'hidden_size': 320, 'intermediate_size': 208, 'num_attention_heads': 5, 'num_key_value_heads': 1,
+          'head_dim': 64, 'num_hidden_layers': 1, 'attention_bias': False, 'mlp_bias': False, 'tie_word_embeddings': True}
+rng = np.random.default_rng(3)
+shapes = {'self_attn.q_proj': (320, 320), 'self_attn.k_proj': (64, 320), 'self_attn.v_proj': (64, 320), 'self_attn.o_proj': (320, 320),
+          'mlp.gate_proj': (208, 320), 'mlp.up_proj': (208, 320), 'mlp.down_proj': (320, 208)}
+tensors = {f'model.layers.0.{name}.weight': rng.standard_normal(shape) / np.sqrt(shape[1]) for name, shape in shapes.items()}
+tensors |= {'model.embed_tokens.weight': rng.standard_normal((config['vocab_size'], 320)), 'model.norm.weight': np.ones(320),
+            'model.layers.0.input_layernorm.weight': np.ones(320), 'model.layers.0.post_attention_layernorm.weight': np.ones(320)}
+write_directory(f'{work}/wide', config, tensors)
+r = run('quantize', f'{work}/wide', '-o', f'{work}/wide-fp8', '--format', 'fp8', '--algorithm', 'rtn', '--set', 'scheme=block')
+check('quantize fp8 in blocks', r.returncode == 0, r.stderr)
+exact = logits(f'{work}/wide-fp8', '--compute', 'exact', device='cpu', tokens=long)
+for sm in (89, 90):
+    found = distance(logits(f'{work}/wide-fp8', device=f'cuda-emulated:sm{sm}', tokens=long), exact)
+    check(f'fp8 in blocks: {len(long)} rows on sm{sm}', found < 1e-1, found)
 
 for flags, said in ((['--device', 'cuda-emulated:sm75'], 'cuda-emulated[:sm80|sm89|sm90]'), (['--device', 'gpu'], 'accepted are cpu'),
                     (['--device', 'cuda-emulated', '--compute', 'exact'], 'use --compute fast')):

@@ -178,13 +178,18 @@ struct Case {
   Real y_type = Real::kF32;
   int splits = 1;
   bool direct = false;  // 16-bit x with rows as they come
+  uint32_t sm = 0, sm_count = 0;
+  int64_t pad = 1;  // columns between rows of y
 };
 
 std::string text(const Case& c) {
-  return format("kind %d M %d N %d K %d groups %d %d rows %d zeros %d %d splits %d direct %d",
-                static_cast<int>(c.kind), static_cast<int>(c.m), static_cast<int>(c.n),
-                static_cast<int>(c.k), static_cast<int>(c.a_group), static_cast<int>(c.b_group),
-                static_cast<int>(c.b_rows), c.a_zero, c.b_zero, c.splits, c.direct);
+  return format(
+      "kind %d M %d N %d K %d groups %d %d rows %d zeros %d %d splits %d direct %d "
+      "type %d sm %d count %d",
+      static_cast<int>(c.kind), static_cast<int>(c.m), static_cast<int>(c.n), static_cast<int>(c.k),
+      static_cast<int>(c.a_group), static_cast<int>(c.b_group), static_cast<int>(c.b_rows),
+      c.a_zero, c.b_zero, c.splits, c.direct, static_cast<int>(c.y_type), static_cast<int>(c.sm),
+      static_cast<int>(c.sm_count));
 }
 
 uint8_t fp8_code(Random& random, bool e5m2) {
@@ -192,7 +197,8 @@ uint8_t fp8_code(Random& random, bool e5m2) {
   return e5m2 ? static_cast<uint8_t>(code & 0xbfU) : static_cast<uint8_t>(code & 0xf7U);
 }
 
-void check_product(const Case& c, uint32_t sm) {
+// y: [M, N], for comparisons between kernels.
+void check_product(const Case& c, uint32_t sm, std::vector<double>* y = nullptr) {
   SCOPED_TRACE(text(c));
   KernelDevice device(sm);
   Random random(static_cast<uint64_t>(c.m * 31 + c.n * 7 + c.k));
@@ -271,7 +277,8 @@ void check_product(const Case& c, uint32_t sm) {
     g.b_sum = sums;
   }
   g.bias = c.bias ? device.upload(bias) : nullptr;
-  g.ldy = c.n + 1, g.y_type = c.y_type, g.splits = c.splits;
+  g.ldy = c.n + c.pad, g.y_type = c.y_type, g.splits = c.splits;
+  g.sm = c.sm, g.sm_count = c.sm_count;
   const int64_t y_bytes = c.y_type == Real::kF32 ? 4 : 2;
   g.y = device.raw(size(((c.m - 1) * g.ldy + c.n) * y_bytes));
   if (c.splits > 1) g.partial = device.array<float>(size(c.splits * c.m * c.n), NAN);
@@ -292,9 +299,12 @@ void check_product(const Case& c, uint32_t sm) {
         magnitude += std::fabs(as * bs * av * bv);
       }
       const double got = read_y(g.y, c.y_type, i * g.ldy + n);
-      // f32 sums of K terms in any order, and storing.
-      const double bound = magnitude * static_cast<double>(c.k + 8) * 0x1p-24 +
-                           std::fabs(want) * store_error(c.y_type) + 1e-12;
+      if (y != nullptr) y->push_back(got);
+      // f32 sums of K terms in any order, and storing. Sums of e4m3 products in the tensor cores of
+      // a GPU keep fewer bits than f32.
+      const double summing = static_cast<double>(c.k + 8) * 0x1p-24 +
+                             (KernelDevice::on_gpu() && c.kind == ByteKind::kE4m3 ? 0x1p-10 : 0);
+      const double bound = magnitude * summing + std::fabs(want) * store_error(c.y_type) + 1e-12;
       ASSERT_NEAR(got, want, bound) << "row " << i << " column " << n;
     }
   }
@@ -387,6 +397,157 @@ TEST(ByteGemm, RefusesWhatItCannotDo) {
   EXPECT_NE(ops().byte_gemm(device.exec(), g).text.find("16 bytes"), std::string::npos);
   g.lda = 112;
   EXPECT_NE(ops().byte_gemm(device.exec(), g).text.find("padded"), std::string::npos);
+}
+
+// ---------------------------------------------------------------- products by wgmma
+
+bool has_wgmma() { return !KernelDevice::on_gpu() || KernelDevice::gpu_capability() == 90; }
+
+// sm_count chooses between tiles of 128 columns (many multiprocessors) and of 256, where a block
+// makes several tiles.
+constexpr uint32_t kMany = 132;
+
+// The product by wgmma against f64, and against the kernel for other devices.
+void check_both(Case c) {
+  std::vector<double> other, by_wgmma;
+  check_product(c, 90, &other);
+  c.sm = 90;
+  for (const uint32_t count : {1U, kMany}) {
+    c.sm_count = count;
+    by_wgmma.clear();
+    check_product(c, 90, &by_wgmma);
+    if (c.kind == ByteKind::kS8) {
+      EXPECT_EQ(by_wgmma, other) << text(c);
+    }
+  }
+}
+
+TEST(ByteWgmma, Int8OfOddShapes) {
+  if (!has_wgmma()) GTEST_SKIP() << "wgmma is of compute capability 9.0";
+  for (const int64_t m : {65, 129, 200}) check_both({ByteKind::kS8, m, 131, 136});
+  for (const int64_t n : {1, 8, 127, 128, 257}) check_both({ByteKind::kS8, 70, n, 72});
+  for (const int64_t k : {1, 63, 129, 1000}) check_both({ByteKind::kS8, 66, 40, k});
+  check_both({ByteKind::kS8, 130, 270, 600});  // more tiles in a block than stages in flight
+  for (const Real type : {Real::kF16, Real::kBf16, Real::kF32}) {
+    for (const int64_t pad : {1, 2, 6}) {  // elements of y are stored singly, in pairs, in eights
+      Case c{ByteKind::kS8, 67, 130, 96};
+      c.y_type = type, c.pad = pad, c.bias = pad == 1;
+      check_both(c);
+    }
+  }
+}
+
+TEST(ByteWgmma, Int8ZeroPointsAndGroups) {
+  if (!has_wgmma()) GTEST_SKIP() << "wgmma is of compute capability 9.0";
+  for (const bool a_zero : {false, true}) {
+    for (const bool b_zero : {false, true}) {
+      Case c{ByteKind::kS8, 66, 67, 200};
+      c.a_zero = a_zero, c.b_zero = b_zero;
+      check_both(c);
+      c.b_group = 128, c.k = 333, c.m = 130;
+      check_both(c);
+      c.b_group = 256, c.k = 700, c.m = 65;
+      check_both(c);
+    }
+  }
+  Case c{ByteKind::kS8, 65, 130, 300};
+  c.b_rows = 130;  // per tensor
+  check_both(c);
+  c.m = 130, c.k = 700, c.b_rows = 1, c.b_group = 128, c.b_zero = true;
+  check_both(c);  // more tiles in a block than stages in flight
+}
+
+TEST(ByteWgmma, Fp8) {
+  if (!has_wgmma()) GTEST_SKIP() << "wgmma is of compute capability 9.0";
+  for (const int64_t m : {65, 129, 200}) {
+    Case c{ByteKind::kE4m3, m, 261, 330};
+    c.y_type = Real::kBf16;
+    check_both(c);  // per token, per channel
+    c.b_rows = 261;
+    check_both(c);  // per tensor
+    c.a_group = 128, c.b_group = 128, c.b_rows = 128, c.bias = false;
+    check_both(c);  // blocks
+  }
+  for (const int64_t k : {1, 63, 129, 1000}) {
+    Case c{ByteKind::kE4m3, 66, 40, k};
+    c.a_group = 128;
+    check_both(c);  // activations in groups only
+    c.a_group = 0, c.b_group = 256, c.b_rows = 256;
+    check_both(c);  // larger blocks
+  }
+  for (const Real type : {Real::kF16, Real::kBf16, Real::kF32}) {
+    Case c{ByteKind::kE4m3, 67, 130, 96};
+    c.y_type = type, c.pad = 6;
+    check_both(c);
+  }
+}
+
+// The emulated device is older than the one that is named, so the kernel with wgmma does not fit.
+TEST(ByteWgmma, IsTakenWhereItFits) {
+  if (KernelDevice::on_gpu()) GTEST_SKIP() << "what the emulator refuses";
+  const auto takes = [](auto change) {
+    KernelDevice device(89);
+    ByteGemm g;
+    g.m = 65, g.n = 2, g.k = 256, g.lda = 256, g.ldy = 2, g.sm = 90;
+    g.a = device.array<uint8_t>(65 * 256), g.b = device.array<uint8_t>(2 * 256);
+    g.a_scale = device.array<float>(65 * 8, 1.0F), g.b_scale = device.array<float>(16, 1.0F);
+    g.y_type = Real::kF32, g.y = device.array<float>(65 * 2);
+    change(g);
+    const OpError e = ops().byte_gemm(device.exec(), g);
+    EXPECT_TRUE(!e || e.text.find("kernel byte_wgmma_kernel: 196704 bytes of shared memory") == 0)
+        << e.text;
+    return static_cast<bool>(e);
+  };
+  EXPECT_TRUE(takes([](ByteGemm&) {}));
+  EXPECT_TRUE(takes([](ByteGemm& g) { g.kind = ByteKind::kE4m3; }));
+  EXPECT_TRUE(takes([](ByteGemm& g) { g.b_group = 128; }));
+  EXPECT_TRUE(takes([](ByteGemm& g) { g.b_group = 48, g.k = 48; }));  // one group
+  EXPECT_TRUE(
+      takes([](ByteGemm& g) { g.kind = ByteKind::kE4m3, g.a_group = g.b_group = g.b_rows = 128; }));
+  EXPECT_FALSE(takes([](ByteGemm& g) { g.sm = 0; }));
+  EXPECT_FALSE(takes([](ByteGemm& g) { g.sm = 100; }));
+  EXPECT_FALSE(takes([](ByteGemm& g) { g.m = 64; }));
+  EXPECT_FALSE(takes([](ByteGemm& g) { g.b_group = 64; }));
+  EXPECT_FALSE(takes([](ByteGemm& g) { g.kind = ByteKind::kE4m3, g.b_group = 128; }));
+}
+
+TEST(ByteWgmma, WiderTilesWhereThatSavesRounds) {
+  EXPECT_EQ(cuda::byte_wgmma_columns(512, 4096, 132), 128);   // one round of either
+  EXPECT_EQ(cuda::byte_wgmma_columns(512, 6144, 132), 256);   // one round, not two
+  EXPECT_EQ(cuda::byte_wgmma_columns(512, 28672, 132), 256);  // four, not seven
+  EXPECT_EQ(cuda::byte_wgmma_columns(65, 1, 0), 128);
+}
+
+// A NaN in a row's scale, a code of x or W, or an infinite scale spoils its row or column, no other
+// one, in a tile whose rows and columns end.
+TEST(ByteWgmma, NansStayInTheirRowsAndColumns) {
+  if (!has_wgmma()) GTEST_SKIP() << "wgmma is of compute capability 9.0";
+  constexpr int64_t kM = 70, kN = 9, kK = 192;
+  for (const ByteKind kind : {ByteKind::kS8, ByteKind::kE4m3}) {
+    const bool fp8 = kind == ByteKind::kE4m3;
+    KernelDevice device(90);
+    std::vector<uint8_t> a(kM * kK, fp8 ? 0x38 : 1), b(kN * kK, fp8 ? 0x38 : 1);  // ones
+    std::vector<float> a_scale(kM, 1.0F), b_scale(kN, 1.0F);
+    a_scale[3] = NAN, a_scale[69] = INFINITY, b_scale[8] = NAN;
+    if (fp8) a[5 * kK + 150] = 0x7f, b[2 * kK + 1] = 0xff;
+    ByteGemm g;
+    g.kind = kind, g.m = kM, g.n = kN, g.k = kK, g.lda = kK, g.ldy = kN, g.sm = 90;
+    g.a = device.upload(a), g.b = device.upload(b);
+    g.a_scale = device.upload(a_scale), g.b_scale = device.upload(b_scale);
+    g.y_type = Real::kF16, g.y = device.array<uint16_t>(kM * kN);
+    const OpError e = ops().byte_gemm(device.exec(), g);
+    ASSERT_FALSE(e) << e.text;
+    for (int64_t m = 0; m < kM; ++m) {
+      for (int64_t n = 0; n < kN; ++n) {
+        const double y = read_y(g.y, Real::kF16, m * kN + n);
+        const bool spoilt = m == 3 || n == 8 || (fp8 && (m == 5 || n == 2));
+        EXPECT_EQ(std::isnan(y), spoilt) << m << ' ' << n;
+        if (!spoilt) {
+          EXPECT_EQ(y, m == 69 ? INFINITY : 192.0) << m << ' ' << n;
+        }
+      }
+    }
+  }
 }
 
 TEST(Upload, CarriesAnyNumberOfBytes) {

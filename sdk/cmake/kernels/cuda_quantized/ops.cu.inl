@@ -19,6 +19,9 @@ inline OpError byte_gemm(const pluq_exec *exec, const ByteGemm &g) {
   if (kind < 0 || kind >= kByteKinds || registry.byte_gemm[kind] == nullptr) {
     return not_linked("byte_gemm", kind);
   }
+  if (byte_wgmma_fits(g) && registry.byte_wgmma[kind] != nullptr) {
+    return registry.byte_wgmma[kind](exec, g);
+  }
   return registry.byte_gemm[kind](exec, g);
 }
 

@@ -2,8 +2,8 @@
 # `ops` always comes along.
 set(parts ops s8 fp8 int weight_only byte nf4 mxfp4 nvfp4 gguf)
 set(sources_ops cuda_quantized/ops.cu.inl)
-set(sources_s8 "cuda_quantized/byte_gemm.cu.inl|0")
-set(sources_fp8 "")
+set(sources_s8 "cuda_quantized/byte_gemm.cu.inl|0" "cuda_quantized/byte_wgmma.cu.inl|0")
+set(sources_fp8 "cuda_quantized/byte_wgmma.cu.inl|1")
 foreach(kind RANGE 1 5)
   list(APPEND sources_fp8 "cuda_quantized/byte_gemm.cu.inl|${kind}")
 endforeach()

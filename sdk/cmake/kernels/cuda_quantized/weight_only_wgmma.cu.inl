@@ -19,16 +19,6 @@ OpError launch_weight_only_wgmma(const pluq_exec *exec, const WeightOnly &w) {
   return to_op_error(w.bf16 ? launch_weight_only<Bits, 128, false, true, true>(exec, w)
                             : launch_weight_only<Bits, 128, false, false, true>(exec, w));
 }
-constexpr bool built_for_sm_90() {
-#ifdef __CUDACC__
-  for (const int arch : {__CUDA_ARCH_LIST__}) {
-    if (arch == 900) return true;
-  }
-  return false;
-#else
-  return true;
-#endif
-}
 template <int Bits>
 bool add() {
   if (!built_for_sm_90()) return false;

@@ -29,6 +29,16 @@ PLUQ_DEVICE void store_real(gmem<uint8_t> y, int32_t type, int64_t i, float v) {
   }
 }
 
+// y[i], y[i + 1] = v, w by one store: i even, y at a multiple of two elements.
+PLUQ_DEVICE void store_real_pair(gmem<uint8_t> y, int32_t type, int64_t i, float v, float w) {
+  if (type == static_cast<int32_t>(Real::kF32)) {
+    y.as<float>().store_as<f32x2>(i, f32x2{{v, w}});
+  } else {
+    y.as<uint16_t>().store_as<uint32_t>(
+        i, type == static_cast<int32_t>(Real::kF16) ? pack_f16x2(v, w) : pack_bf16x2(v, w));
+  }
+}
+
 inline OpError to_op_error(LaunchError e) { return {e.status, std::move(e.text)}; }
 
 // Bytes of a Real.

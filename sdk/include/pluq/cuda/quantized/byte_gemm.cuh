@@ -322,13 +322,12 @@ OpError launch_byte_tile(const Stream &stream, const ByteGemm &g, const ByteShap
       gmem<float>(g.partial, s.splits > 1 ? s.splits * g.m * g.n : 0), s));
 }
 
+// Checks the arguments and completes them.
 template <ByteKind kind>
-OpError launch_byte_gemm(const pluq_exec *exec, const ByteGemm &g) {
+OpError make_byte_shape(const ByteGemm &g, ByteShape &s) {
   const auto refuse = [](const char *what) {
     return OpError{PLUQ_STATUS_INVALID, std::string("byte_gemm: ") + what};
   };
-  if (g.m == 0 || g.n == 0) return {};
-  ByteShape s{};
   s.m = g.m, s.n = g.n, s.k = g.k, s.lda = g.lda, s.ldb = byte_pitch(g.k), s.ldy = g.ldy;
   s.a_group = g.a_group >= g.k ? 0 : g.a_group;
   s.b_group = g.b_group >= g.k ? 0 : g.b_group;
@@ -358,8 +357,16 @@ OpError launch_byte_gemm(const pluq_exec *exec, const ByteGemm &g) {
   }
   if (g.lda < s.ldb && (!ByteTraits<kind>::kWide || g.k % 8 != 0))
     return refuse("rows of x are not padded to 64 columns");
+  return {};
+}
+
+template <ByteKind kind>
+OpError launch_byte_gemm(const pluq_exec *exec, const ByteGemm &g) {
+  if (g.m == 0 || g.n == 0) return {};
+  ByteShape s{};
+  OpError e = make_byte_shape<kind>(g, s);
+  if (e) return e;
   const Stream stream(exec);
-  OpError e;
   if (g.m <= 16) {
     e = launch_byte_tile<kind, 16>(stream, g, s);
   } else if (kind != ByteKind::kS8 || g.m <= 64) {

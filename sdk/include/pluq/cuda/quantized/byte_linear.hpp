@@ -39,7 +39,10 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
   class ByteLinear : public DeviceLinear {
    public:
     ByteLinear(const LayerDesc& layer, const Device& device)
-        : n_(layer.n()), k_(layer.k()), sm_(device.compute_capability) {
+        : n_(layer.n()),
+          k_(layer.k()),
+          sm_(device.compute_capability),
+          sm_count_(device.sm_count) {
       for (int64_t m = 1; m <= 64; ++m) {
         splits_.push_back(byte_splits(m, n_, k_, device.sm_count));
         const int64_t bytes = splits_.back() > 1 ? splits_.back() * m * n_ * 4 : 0;
@@ -99,7 +102,7 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
       g.b_scale = reinterpret_cast<const float*>(buffer_ + scales_at_);
       g.b_group = facts_.group, g.b_rows = facts_.scale_rows;
       g.a = space + at.codes, g.lda = byte_pitch(k_);
-      g.kind = kind(x_type);
+      g.kind = kind(x_type), g.sm = sm_, g.sm_count = sm_count_;
       RoundActivations r;
       r.m = x.m, r.k = k_, r.x = x.data, r.ldx = x.ld, r.x_type = x_type;
       r.codes = space + at.codes;
@@ -147,8 +150,9 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
     }
 
    private:
-    // From here on products of e4m3 codes are the library's, whose kernels are wgmma's; the kernels
-    // of byte_gemm.cuh are not. Counted, not measured.
+    // From here on products of e4m3 codes with a scale per row are the library's, where the host
+    // has it: its blocks may share what they read from L2, those of byte_wgmma.cuh do not. Counted,
+    // not measured.
     static constexpr int64_t kLibraryRows = 128;
     bool library_fits() const {
       return sm_ >= 90 && facts_.rounds && facts_.type == ByteType::kE4m3 && groups_ == 1 &&
@@ -208,7 +212,7 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
     }
 
     int64_t n_, k_;
-    uint32_t sm_;
+    uint32_t sm_, sm_count_;
     std::vector<int32_t> splits_;         // [m - 1]
     std::vector<int64_t> partial_bytes_;  // [m - 1], largest up to m
     std::string kernel_;

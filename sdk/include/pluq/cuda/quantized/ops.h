@@ -61,6 +61,8 @@ struct ByteGemm {
   Real y_type = Real::kF16;
   float *partial = nullptr;  // [splits, M, N] when splits > 1
   int32_t splits = 1;
+  uint32_t sm = 0;        // compute capability: 80, 89, 90; see byte_wgmma_fits
+  uint32_t sm_count = 0;  // multiprocessors; 0: not known
 };
 
 // Parts that K is cut into, so that few rows still fill `sm_count` multiprocessors; the partial
@@ -73,6 +75,36 @@ inline int32_t byte_splits(int64_t m, int64_t n, int64_t k, uint32_t sm_count) {
   int64_t splits = (2 * static_cast<int64_t>(sm_count == 0 ? 64 : sm_count) + tiles - 1) / tiles;
   if (splits > depth / 8) splits = depth / 8;  // at least 8 stages each
   return static_cast<int32_t>(splits < 1 ? 1 : splits > 16 ? 16 : splits);
+}
+
+constexpr int kByteWgmmaRows = 128;   // rows of y per block of byte_wgmma.cuh
+constexpr int kByteWgmmaDepth = 128;  // columns of K per stage; scales change at multiples of it
+
+// Whether a product of 8-bit codes goes to byte_wgmma.cuh, where that is linked and built: more
+// than 64 rows at compute capability 9.0. What is left to byte_gemm.cuh: scales that change within
+// 128 columns of K, e4m3 codes of W whose scales change along K and within 128 rows, and int8 codes
+// of x whose scales change along K. Results of int8 are the same to the bit, those of e4m3 are not:
+// sums are added in another order.
+inline bool byte_wgmma_fits(const ByteGemm &g) {
+  const int64_t a_group = g.a_group >= g.k ? 0 : g.a_group,
+                b_group = g.b_group >= g.k ? 0 : g.b_group;
+  if (g.sm != 90 || g.m <= 64 || g.splits > 1 || a_group % kByteWgmmaDepth != 0 ||
+      b_group % kByteWgmmaDepth != 0) {
+    return false;
+  }
+  if (g.kind == ByteKind::kS8) return a_group == 0;
+  return g.kind == ByteKind::kE4m3 && (b_group == 0 || g.b_rows % kByteTileN == 0);
+}
+
+// Columns of y per tile, 128 or 256: fewer rounds over the multiprocessors, where a tile of 256
+// columns counts one and a half times one of 128, as it reads 1.5 times the bytes.
+inline int byte_wgmma_columns(int64_t m, int64_t n, uint32_t sm_count) {
+  const int64_t sms = sm_count == 0 ? 132 : sm_count;
+  const int64_t tiles_m = (m + kByteWgmmaRows - 1) / kByteWgmmaRows;
+  const auto rounds = [&](int64_t columns) {
+    return (tiles_m * ((n + columns - 1) / columns) + sms - 1) / sms;
+  };
+  return 3 * rounds(256) <= 2 * rounds(128) ? 256 : 128;
 }
 
 // ---------------------------------------------------------------- rounding of activations

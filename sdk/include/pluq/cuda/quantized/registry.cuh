@@ -16,6 +16,7 @@ constexpr int kGgufTypes = 32;
 
 struct Registry {
   OpError (*byte_gemm[kByteKinds])(const pluq_exec *, const ByteGemm &);           // by ByteKind
+  OpError (*byte_wgmma[2])(const pluq_exec *, const ByteGemm &);                   // kS8, kE4m3
   OpError (*block_linear[kBlockFormats])(const pluq_exec *, const BlockLinear &);  // by BlockFormat
   OpError (*gguf[kGgufTypes])(const pluq_exec *, const BlockLinear &);  // by ggml's number
   // by 4 or 8 bits, by wo_tile_index
@@ -26,6 +27,19 @@ struct Registry {
   OpError (*gather_columns)(const pluq_exec *, const GatherColumns &);
 };
 inline Registry registry;  // zero until the instances' initialisers have run
+
+// Whether this build holds code for compute capability 9.0 (sm_90a): kernels of wgmma trap
+// elsewhere and are not registered without it.
+constexpr bool built_for_sm_90() {
+#ifdef __CUDACC__
+  for (const int arch : {__CUDA_ARCH_LIST__}) {
+    if (arch == 900) return true;
+  }
+  return false;
+#else
+  return true;
+#endif
+}
 
 }  // namespace PLUQ_CUDA_SIDE
 }  // namespace cuda
