@@ -129,7 +129,8 @@ DeviceModel::DeviceModel(const Model& model, uint64_t workspace)
 
 DeviceModel::~DeviceModel() = default;
 
-// f(rounding, layers that read the input, what makes it) for every input that layers read in 8 bits.
+// f(rounding, layers that read the input, what makes it) for every input that layers read in 8
+// bits.
 template <class F>
 void DeviceModel::visit_inputs(F f) {
   constexpr const char *kNorm = "with the norm", *kActivation = "with the activation";

@@ -99,7 +99,7 @@ class DeviceModel {
   DeviceBuffer final_norm_;
   std::vector<Rotation> rotations_;
   DeviceBuffer workspace_, inputs_, x_, h_, qkv_, a_, gate_up_, logits_, partial_, top_;
-  DeviceBuffer codes_, code_scales_, code_zeros_;  // of one input at a time
+  DeviceBuffer codes_, code_scales_, code_zeros_;                    // of one input at a time
   DeviceBuffer router_, order_, share_, expert_x_, expert_y_, moe_;  // mixture of experts
   int64_t logit_rows_ = 0;
   std::vector<std::byte> packed_;  // inputs_ while they are put together

@@ -30,7 +30,7 @@ struct LayerReport {
 
 // Rows of activations on a device, as a layer reads them.
 struct DeviceInput {
-  const uint16_t* data = nullptr;        // [m, K] of the 16-bit type; null when rounded ones serve
+  const uint16_t* data = nullptr;  // [m, K] of the 16-bit type; null when rounded ones serve
   int64_t ld = 0;
   const RoundedRows* rounded = nullptr;  // by the layer's rounding(), or null
 };

@@ -7,8 +7,8 @@
 #include <span>
 
 #include "device/cuda/engine_ops.h"
-#include "pluq/abi.h"
 #include "plugin/format.h"
+#include "pluq/abi.h"
 
 namespace pluq {
 

@@ -20,8 +20,8 @@ namespace engine {
 
 constexpr int kThreads = 128;
 constexpr int kWarps = kThreads / 32;
-constexpr int kBlockTokens = 16;  // of the KV cache
-constexpr int kMaxPerLane = 8;    // head_dim up to 256
+constexpr int kBlockTokens = 16;       // of the KV cache
+constexpr int kMaxPerLane = 8;         // head_dim up to 256
 constexpr int kActivateThreads = 512;  // of a block that makes and rounds a whole row
 
 template <bool B>
@@ -476,8 +476,8 @@ void kernel_round_rows(gmem<const uint16_t> x, gmem<const int32_t> list, int64_t
   PLUQ_STATIC_SMEM(float, slots, kWarps);
   const int64_t row = block_idx().x;
   const int64_t from = (list ? list.load(row) / per_row : row) * columns;
-  round_made<B, R, kThreads>([&](int64_t i) { return x.load(from + i); }, row, codes, scales,
-                             zeros, slots, shape);
+  round_made<B, R, kThreads>([&](int64_t i) { return x.load(from + i); }, row, codes, scales, zeros,
+                             slots, shape);
 }
 
 template <bool B>

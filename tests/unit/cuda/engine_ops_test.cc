@@ -502,7 +502,8 @@ class RoundingTest : public EngineOpsTest {
     const std::vector<float> got_scales = download<float>(p.scales);
     ASSERT_EQ(got_scales.size(), scales.size());
     for (size_t i = 0; i < scales.size(); ++i) {
-      EXPECT_TRUE(got_scales[i] == scales[i] || (std::isnan(got_scales[i]) && std::isnan(scales[i])))
+      EXPECT_TRUE(got_scales[i] == scales[i] ||
+                  (std::isnan(got_scales[i]) && std::isnan(scales[i])))
           << "scale " << i << ": " << got_scales[i] << ", expected " << scales[i];
     }
     std::vector<int32_t> zeros(rows + 1, -999);

@@ -42,7 +42,8 @@ inline Rounded round_on_host(const std::vector<float>& x, int64_t m, int64_t k,
       int32_t zero = r.mode == cuda::RoundMode::kInt8Static ? r.static_zero : 0;
       const float most = std::fmax(high, -low);
       if (r.mode == cuda::RoundMode::kInt8Token) scale = most / 127.0F;
-      if (r.mode == cuda::RoundMode::kFp8Token || r.mode == cuda::RoundMode::kFp8Group) scale = most / 448.0F;
+      if (r.mode == cuda::RoundMode::kFp8Token || r.mode == cuda::RoundMode::kFp8Group)
+        scale = most / 448.0F;
       if (r.mode == cuda::RoundMode::kInt8TokenAsym) {
         scale = (high * 0.5F - low * 0.5F) / 127.5F;
         if (scale > 0) {

@@ -2,8 +2,8 @@
 // Rounding of one row of activations to int8 or e4m3 by a block, for kernels that make the row
 // themselves: its values come from a function of the column. RoundMode in ops.h names the formulas.
 // Codes and scales equal the CPU's (pluq/cpu/int_kernels.inl, float_kernels.inl) bit for bit, for
-// any number of threads. Codes are padded by zeros to byte_pitch(K) columns. A row that holds an Inf
-// or a NaN gets NaN as its int8 scale; a NaN has the e4m3 code of NaN.
+// any number of threads. Codes are padded by zeros to byte_pitch(K) columns. A row that holds an
+// Inf or a NaN gets NaN as its int8 scale; a NaN has the e4m3 code of NaN.
 #pragma once
 
 #include "pluq/cuda/operands.hpp"
