@@ -55,7 +55,7 @@ double apply_on_device(const SingleLayer& layer, const std::shared_ptr<DeviceRun
   for (int64_t row = 0; row < x.rows; row += batch) {
     const int64_t count = std::min(batch, x.rows - row);
     const auto start = std::chrono::steady_clock::now();
-    linear.apply_on_device(exec.get(), from.as<const uint16_t>() + row * x.cols, x.cols, count,
+    linear.apply_on_device(exec.get(), {from.as<const uint16_t>() + row * x.cols, x.cols}, count,
                            to.data(), n, true);
     device->synchronize();
     seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

@@ -2,10 +2,13 @@
 #include "model/device_model.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
+#include <string_view>
 
 #include "base/checked.h"
 #include "device/exec.h"
+#include "model/rounding.h"
 #include "plugin/host_table.h"
 
 namespace pluq {
@@ -32,6 +35,19 @@ int64_t bucket(int64_t keys) {
   int64_t b = kFewestKeys;
   while (b < keys) b *= 2;
   return b;
+}
+
+// Whether the engine rounds inputs at all.
+bool engine_rounds() {
+  const char* text = std::getenv("PLUQ_CUDA_ROUNDING");
+  const std::string_view word = text == nullptr ? "" : text;
+  if (word.empty() || word == "engine") return true;
+  if (word == "methods") return false;
+  fail_usage("PLUQ_CUDA_ROUNDING={}: unknown; accepted are engine, methods", word);
+}
+
+const RoundedRows* pointer(const std::optional<RoundedRows>& rows) {
+  return rows ? &*rows : nullptr;
 }
 
 // Parts of one buffer that is copied as a whole; each begins at a multiple of 64 bytes.
@@ -101,6 +117,7 @@ DeviceModel::DeviceModel(const Model& model, uint64_t workspace)
                               runtime_->description().sm_count, c.head_dim)) *
                               kFloat,
                           "partial sums of attention");
+  plan_rounding();
   if (c.num_experts == 0) return;
   router_ = scratch(c.num_experts, kFloat);
   order_ = scratch(c.experts_per_token, kInt);
@@ -111,6 +128,62 @@ DeviceModel::DeviceModel(const Model& model, uint64_t workspace)
 }
 
 DeviceModel::~DeviceModel() = default;
+
+// f(rounding, layers that read the input, what makes it) for every input that layers read in 8
+// bits.
+template <class F>
+void DeviceModel::visit_inputs(F f) {
+  constexpr const char *kNorm = "with the norm", *kActivation = "with the activation";
+  for (size_t i = 0; i < rounding_.size(); ++i) {
+    const Model::Layer& layer = model_.layers_[i];
+    LayerRounding& r = rounding_[i];
+    f(r.qkv, {&layer.q, &layer.k, &layer.v}, kNorm);
+    f(r.o, {&layer.o}, "after attention");
+    if (layer.experts.empty()) {
+      f(r.mlp.in, {&layer.mlp.gate, &layer.mlp.up}, kNorm);
+      f(r.mlp.down, {&layer.mlp.down}, kActivation);
+    }
+    r.experts.resize(layer.experts.size());
+    for (size_t e = 0; e < r.experts.size(); ++e) {
+      const Model::Mlp& expert = layer.experts[e];
+      f(r.experts[e].in, {&expert.gate, &expert.up}, "while rows are gathered");
+      f(r.experts[e].down, {&expert.down}, kActivation);
+    }
+  }
+  f(head_rounding_, {&model_.lm_head_}, kNorm);
+}
+
+// Which inputs the engine rounds, and one place for codes that holds any of them: they are read
+// before the next are made.
+void DeviceModel::plan_rounding() {
+  using Readers = std::initializer_list<const Linear*>;
+  rounding_.resize(model_.layers_.size());
+  int64_t pitch = 0, groups = 0, zeros = 0;
+  const bool wanted = engine_rounds();
+  visit_inputs([&](Rounding& rounding, Readers readers, const char* maker) {
+    std::vector<std::optional<RoundScheme>> schemes;
+    for (const Linear* reader : readers) {  // k, v and up are absent where they are fused
+      if (reader->in_features() > 0) schemes.push_back(reader->rounding());
+    }
+    const std::optional<RoundScheme> scheme = common_rounding(schemes);
+    if (!wanted || !scheme) return;
+    const int64_t columns = (*readers.begin())->in_features();
+    pitch = std::max(pitch, cuda::byte_pitch(columns));
+    groups = std::max(groups, scheme->groups(columns));
+    if (scheme->has_zeros()) zeros = 1;
+    rounding.emplace().scheme = *scheme;
+    for (const Linear* reader : readers) rounded_inputs_[reader->report().name] = maker;
+  });
+  codes_ = scratch(pitch, 1);
+  code_scales_ = scratch(groups, sizeof(float));
+  code_zeros_ = scratch(zeros, sizeof(int32_t));
+  visit_inputs([&](Rounding& rounding, Readers, const char*) {
+    if (!rounding) return;
+    rounding->codes = codes_.as<uint8_t>();
+    rounding->scales = code_scales_.as<float>();
+    if (rounding->scheme.has_zeros()) rounding->zeros = code_zeros_.as<int32_t>();
+  });
+}
 
 DeviceModel::Inputs DeviceModel::upload_inputs(const Batch& batch) {
   Inputs in;
@@ -230,8 +303,10 @@ void DeviceModel::run_layers(const Inputs& in) {
   const DeviceExec exec(*runtime_, workspace_.data(), workspace_bytes_, &host_table());
   model_.embedding_.gather_on_device(exec.get(), in.ids, in.rows, h_.as<uint16_t>());
   ops_.embed(h_.as<uint16_t>(), x_.as<float>(), c.embedding_multiplier, in.rows * c.hidden_size);
-  ops_.rms_norm(x_.as<float>(), norms_[0].attention_in.as<float>(), nullptr, h_.as<uint16_t>(),
-                in.rows, c.hidden_size, c.rms_norm_eps);
+  const RoundedRows* rounded = pointer(rounding_[0].qkv);
+  ops_.rms_norm(x_.as<float>(), norms_[0].attention_in.as<float>(), nullptr,
+                rounded == nullptr ? h_.as<uint16_t>() : nullptr, in.rows, c.hidden_size,
+                c.rms_norm_eps, rounded);
   for (size_t i = 0; i < model_.layers_.size(); ++i) {
     attention_block(in, i);
     mlp_block(i, in.rows);
@@ -242,31 +317,35 @@ void DeviceModel::run_layers(const Inputs& in) {
 void DeviceModel::run_head(const Inputs& in, int64_t first, int64_t count) {
   const ModelConfig& c = model_.config_;
   const DeviceExec exec(*runtime_, workspace_.data(), workspace_bytes_, &host_table());
-  ops_.rms_norm(x_.as<float>(), final_norm_.as<float>(), in.logit_rows + first, h_.as<uint16_t>(),
-                count, c.hidden_size, c.rms_norm_eps);
-  model_.lm_head_.apply_on_device(exec.get(), h_.as<uint16_t>(), c.hidden_size, count,
-                                  logits_.data(), c.vocab_size, true);
+  const RoundedRows* rounded = pointer(head_rounding_);
+  auto* h = rounded == nullptr ? h_.as<uint16_t>() : nullptr;
+  ops_.rms_norm(x_.as<float>(), final_norm_.as<float>(), in.logit_rows + first, h, count,
+                c.hidden_size, c.rms_norm_eps, rounded);
+  model_.lm_head_.apply_on_device(exec.get(), {h, c.hidden_size, rounded}, count, logits_.data(),
+                                  c.vocab_size, true);
   if (c.logit_divisor != 1 || c.logit_softcap > 0) {
     ops_.finish_logits(logits_.as<float>(), count * c.vocab_size, 1 / c.logit_divisor,
                        c.logit_softcap);
   }
 }
 
-// h holds the normed input, and afterwards that of the MLP.
+// h, or the place of codes, holds the normed input, and afterwards that of the MLP.
 void DeviceModel::attention_block(const Inputs& in, size_t index) {
   const ModelConfig& c = model_.config_;
   const Model::Layer& layer = model_.layers_[index];
   const Norms& norms = norms_[index];
+  const LayerRounding& rounding = rounding_[index];
   const int64_t hidden = c.hidden_size, q_size = c.num_attention_heads * c.head_dim,
                 kv_size = c.num_key_value_heads * c.head_dim, width = q_size + 2 * kv_size,
                 rows = in.rows;
   const DeviceExec exec(*runtime_, workspace_.data(), workspace_bytes_, &host_table());
   auto* h = h_.as<uint16_t>();
   auto* qkv = qkv_.as<uint16_t>();
-  layer.q.apply_on_device(exec.get(), h, hidden, rows, qkv, width, false);
+  const DeviceInput input{h, hidden, pointer(rounding.qkv)};
+  layer.q.apply_on_device(exec.get(), input, rows, qkv, width, false);
   if (!layer.fused_qkv) {
-    layer.k.apply_on_device(exec.get(), h, hidden, rows, qkv + q_size, width, false);
-    layer.v.apply_on_device(exec.get(), h, hidden, rows, qkv + q_size + kv_size, width, false);
+    layer.k.apply_on_device(exec.get(), input, rows, qkv + q_size, width, false);
+    layer.v.apply_on_device(exec.get(), input, rows, qkv + q_size + kv_size, width, false);
   }
   const auto norm = [&](const DeviceBuffer& weight, int64_t first, int64_t size) {
     if (weight.bytes() == 0) return;
@@ -290,12 +369,17 @@ void DeviceModel::attention_block(const Inputs& in, size_t index) {
   const Rotation& r = own.rope >= 0 ? rotations_[static_cast<size_t>(own.rope)] : none;
   ops_.rotate_and_store(qkv, shape, in.attention, r.cos.as<float>(), r.sin.as<float>(), r.half);
   ops_.attention(qkv, shape, in.attention, partial_.as<float>(), a_.as<uint16_t>());
-  layer.o.apply_on_device(exec.get(), a_.as<uint16_t>(), q_size, rows, h, hidden, false);
+  const auto* a = a_.as<const uint16_t>();
+  // A row's heads are made by several blocks, so that rounding is a launch of its own.
+  if (rounding.o) ops_.round_rows(a, nullptr, 1, rows, q_size, *rounding.o);
+  layer.o.apply_on_device(exec.get(), {a, q_size, pointer(rounding.o)}, rows, h, hidden, false);
+  const RoundedRows* rounded = pointer(rounding.mlp.in);
   ops_.add_block(x_.as<float>(), h, norms.attention_out.as<float>(), rows, hidden, c.rms_norm_eps,
-                 c.residual_multiplier, norms.mlp_in.as<float>(), h);
+                 c.residual_multiplier, norms.mlp_in.as<float>(), rounded == nullptr ? h : nullptr,
+                 rounded);
 }
 
-// h holds the normed input, and afterwards that of the next layer.
+// h, or the place of codes, holds the normed input, and afterwards that of the next layer.
 void DeviceModel::mlp_block(size_t index, int64_t rows) {
   const ModelConfig& c = model_.config_;
   const Model::Layer& layer = model_.layers_[index];
@@ -303,39 +387,46 @@ void DeviceModel::mlp_block(size_t index, int64_t rows) {
   // The last layer's result is normed for the wanted rows alone.
   const bool more = index + 1 < model_.layers_.size();
   const auto* next = more ? norms_[index + 1].attention_in.as<const float>() : nullptr;
+  const RoundedRows* rounded = more ? pointer(rounding_[index + 1].qkv) : nullptr;
   auto* h = h_.as<uint16_t>();
+  auto* next_h = more && rounded == nullptr ? h : nullptr;
   auto* x = x_.as<float>();
   if (layer.experts.empty()) {
-    run_mlp(layer.mlp, h, rows, h);
+    run_mlp(layer.mlp, rounding_[index].mlp, h, rows, h);
     ops_.add_block(x, h, out, rows, c.hidden_size, c.rms_norm_eps, c.residual_multiplier, next,
-                   more ? h : nullptr);
+                   next_h, rounded);
     return;
   }
-  run_experts(layer, rows);
+  run_experts(index, rows);
   ops_.add_block(x, moe_.as<const float>(), out, rows, c.hidden_size, c.rms_norm_eps,
-                 c.residual_multiplier, next, more ? h : nullptr);
+                 c.residual_multiplier, next, next_h, rounded);
 }
 
 // y [rows, hidden] = mlp(x); y may be x.
-void DeviceModel::run_mlp(const Model::Mlp& mlp, const uint16_t* x, int64_t rows, uint16_t* y) {
+void DeviceModel::run_mlp(const Model::Mlp& mlp, const MlpRounding& rounding, const uint16_t* x,
+                          int64_t rows, uint16_t* y) {
   const int64_t hidden = model_.config_.hidden_size, ld = 2 * mlp.width;
   const DeviceExec exec(*runtime_, workspace_.data(), workspace_bytes_, &host_table());
   auto* gate = gate_up_.as<uint16_t>();
-  mlp.gate.apply_on_device(exec.get(), x, hidden, rows, gate, ld, false);
+  const DeviceInput input{x, hidden, pointer(rounding.in)};
+  mlp.gate.apply_on_device(exec.get(), input, rows, gate, ld, false);
   if (!mlp.fused) {
-    mlp.up.apply_on_device(exec.get(), x, hidden, rows, gate + mlp.width, ld, false);
+    mlp.up.apply_on_device(exec.get(), input, rows, gate + mlp.width, ld, false);
   }
-  ops_.activate(gate, rows, mlp.width, ld, device_activation(model_.config_.activation));
-  mlp.down.apply_on_device(exec.get(), gate, ld, rows, y, hidden, false);
+  const RoundedRows* rounded = pointer(rounding.down);
+  ops_.activate(gate, rows, mlp.width, ld, device_activation(model_.config_.activation), rounded);
+  mlp.down.apply_on_device(exec.get(), {rounded == nullptr ? gate : nullptr, ld, rounded}, rows, y,
+                           hidden, false);
 }
 
 // moe [rows, hidden] = sum over each row's experts, ascending, of share * expert(h).
-void DeviceModel::run_experts(const Model::Layer& layer, int64_t rows) {
+void DeviceModel::run_experts(size_t index, int64_t rows) {
   const ModelConfig& c = model_.config_;
+  const Model::Layer& layer = model_.layers_[index];
+  const auto* h = h_.as<const uint16_t>();
   const int64_t hidden = c.hidden_size, per_row = c.experts_per_token;
   const DeviceExec exec(*runtime_, workspace_.data(), workspace_bytes_, &host_table());
-  layer.router.apply_on_device(exec.get(), h_.as<uint16_t>(), hidden, rows, router_.data(),
-                               c.num_experts, true);
+  layer.router.apply_on_device(exec.get(), {h, hidden}, rows, router_.data(), c.num_experts, true);
   std::vector<float> logits(static_cast<size_t>(rows * c.num_experts));
   runtime_->download(logits.data(), router_.data(), logits.size() * sizeof(float));
   const auto count = static_cast<size_t>(rows * per_row);
@@ -356,8 +447,13 @@ void DeviceModel::run_experts(const Model::Layer& layer, int64_t rows) {
     const auto n = static_cast<int64_t>(begin[e + 1] - begin[e]);
     if (n == 0) continue;
     const int32_t* list = order_.as<int32_t>() + begin[e];
-    ops_.gather_rows(h_.as<uint16_t>(), list, per_row, expert_x_.as<uint16_t>(), n, hidden);
-    run_mlp(layer.experts[e], expert_x_.as<uint16_t>(), n, expert_y_.as<uint16_t>());
+    const MlpRounding& rounding = rounding_[index].experts[e];
+    if (rounding.in) {
+      ops_.round_rows(h, list, per_row, n, hidden, *rounding.in);
+    } else {
+      ops_.gather_rows(h, list, per_row, expert_x_.as<uint16_t>(), n, hidden);
+    }
+    run_mlp(layer.experts[e], rounding, expert_x_.as<uint16_t>(), n, expert_y_.as<uint16_t>());
     ops_.add_rows(moe_.as<float>(), list, per_row, share_.as<float>(), expert_y_.as<uint16_t>(), n,
                   hidden);
   }

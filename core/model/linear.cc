@@ -8,6 +8,7 @@
 #include "checkpoint/convert.h"
 #include "checkpoint/dtype.h"
 #include "device/exec.h"
+#include "model/rounding.h"
 #include "plugin/call_args.h"
 #include "plugin/host_table.h"
 
@@ -106,6 +107,7 @@ Linear Linear::load(const LayerRequest& request, ResolvedLayer resolved, std::ve
     resolved.method.process(exec.get(), tensors, out.device_buffer_.data());
     runtime->synchronize();  // before what was only for repacking goes
     if (!plan.keep_tensors) out.uploaded_.clear();
+    out.rounding_ = engine_rounding(resolved.method.describe(), resolved.tensors);
     out.report_ = make_report(request, resolved);
   }
   out.tensors_ = std::move(resolved.tensors);
@@ -114,8 +116,8 @@ Linear Linear::load(const LayerRequest& request, ResolvedLayer resolved, std::ve
   return out;
 }
 
-void Linear::apply_on_device(const pluq_exec* exec, const uint16_t* x, int64_t ldx, int64_t m,
-                             void* y, int64_t ldy, bool y_is_f32) const {
+void Linear::apply_on_device(const pluq_exec* exec, const DeviceInput& x, int64_t m, void* y,
+                             int64_t ldy, bool y_is_f32) const {
   const auto* bias = device_bias_.as<const float>();
   if (plain_) {
     pluq_gemm_args g{};
@@ -123,7 +125,7 @@ void Linear::apply_on_device(const pluq_exec* exec, const uint16_t* x, int64_t l
     g.x_type = g.w_type = dtype_;
     g.y_type = y_is_f32 ? PLUQ_DTYPE_F32 : dtype_;
     g.m = m, g.n = n_, g.k = k_;
-    g.x = x, g.ldx = ldx;
+    g.x = x.data, g.ldx = x.ld;
     g.w = device_buffer_.data(), g.ldw = k_;
     g.bias = bias;
     g.y = y, g.ldy = ldy;
@@ -133,10 +135,19 @@ void Linear::apply_on_device(const pluq_exec* exec, const uint16_t* x, int64_t l
     return;
   }
   const uint32_t kind = runtime_->description().kind;
-  pluq_activation from = f32_rows(nullptr, m, k_, ldx);
+  pluq_activation from = f32_rows(nullptr, m, k_, x.ld);
   from.device_kind = kind;
   from.dtype = dtype_by_id(dtype_);
-  from.data = x;
+  from.data = x.data;
+  pluq_quantized quantized{};
+  if (x.rounded != nullptr) {
+    quantized.struct_size = sizeof quantized;
+    quantized.codes = x.rounded->codes;
+    quantized.codes_ld = cuda::byte_pitch(k_);
+    quantized.scales = x.rounded->scales;
+    if (x.rounded->scheme.has_zeros()) quantized.zeros = x.rounded->zeros;
+    from.quantized = &quantized;
+  }
   pluq_output to = f32_output(nullptr, m, n_, ldy);
   to.device_kind = kind;
   to.dtype = dtype_by_id(y_is_f32 ? PLUQ_DTYPE_F32 : dtype_);

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -25,6 +26,13 @@ struct LayerReport {
   bool provisional = false;
   bool rounds_activations = false;    // as the checkpoint says
   std::vector<FormatAnswer> answers;  // of every loaded format; from inspect_model alone
+};
+
+// Rows of activations on a device, as a layer reads them.
+struct DeviceInput {
+  const uint16_t* data = nullptr;  // [m, K] of the 16-bit type; null when rounded ones serve
+  int64_t ld = 0;
+  const RoundedRows* rounded = nullptr;  // by the layer's rounding(), or null
 };
 
 LayerReport make_report(const LayerRequest& request, const ResolvedLayer& resolved);
@@ -48,9 +56,11 @@ class Linear {
   // by all workers.
   void apply(const pluq_exec* exec, const float* x, int64_t ldx, int64_t m, float* y,
              int64_t ldy) const;
-  // On the device: x of its 16-bit type; y, too, or f32.
-  void apply_on_device(const pluq_exec* exec, const uint16_t* x, int64_t ldx, int64_t m, void* y,
-                       int64_t ldy, bool y_is_f32) const;
+  // On the device: y of its 16-bit type, or f32.
+  void apply_on_device(const pluq_exec* exec, const DeviceInput& x, int64_t m, void* y, int64_t ldy,
+                       bool y_is_f32) const;
+  // On the device: how the engine may round x for this layer.
+  const std::optional<RoundScheme>& rounding() const { return rounding_; }
   // ids: memory of the device.
   void gather_on_device(const pluq_exec* exec, const int32_t* ids, int64_t count,
                         uint16_t* y) const;
@@ -82,6 +92,7 @@ class Linear {
   DeviceBuffer device_buffer_;          // the method's, or 16-bit weights [N, K]
   DeviceBuffer device_bias_;            // f32 [N]
   bool plain_ = false;                  // 16-bit weights, multiplied by the engine itself
+  std::optional<RoundScheme> rounding_;
 };
 
 }  // namespace pluq

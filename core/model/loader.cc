@@ -157,6 +157,11 @@ class ModelLoader {
     make_rotations(*model);
     if (model->device_ != nullptr) {
       model->on_device_ = std::make_unique<DeviceModel>(*model, workspace_);
+      const auto& rounded = model->on_device_->rounded_inputs();
+      for (LayerReport& r : model->reports_) {
+        if (const auto found = rounded.find(r.name); found != rounded.end())
+          r.reason += (r.reason.empty() ? "" : "; ") + ("x is rounded " + found->second);
+      }
     } else {
       make_scratch(*model);
     }

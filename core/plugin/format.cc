@@ -122,6 +122,12 @@ MethodDescription Method::describe() const {
   out.reason = copy(info.reason);
   out.arithmetic = info.arithmetic;
   out.provisional = (info.flags & PLUQ_METHOD_PROVISIONAL) != 0;
+  out.takes_quantized = (info.flags & PLUQ_METHOD_TAKES_QUANTIZED) != 0;
+  const pluq_activation_scheme& a = info.activation_scheme;
+  out.activations = {a.strategy,       a.dtype.id,
+                     a.group_size,     a.dynamic != 0,
+                     a.symmetric != 0, a.permutation != nullptr,
+                     a.divisor,        copy(a.static_scale_suffix)};
   out.error_bound = info.error_bound;
   out.bits_per_weight = info.bits_per_weight;
   return out;

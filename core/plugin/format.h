@@ -36,10 +36,21 @@ struct WeightSpecInfo {
   int64_t group_size = 0;
 };
 
+// pluq_activation_scheme as a method publishes it.
+struct ActivationRounding {
+  uint32_t strategy = 0, dtype = 0;  // PLUQ_STRATEGY_*, PLUQ_DTYPE_*
+  int64_t group_size = 0;
+  bool dynamic = false, symmetric = false, permuted = false;
+  double divisor = 0;
+  std::string static_scale;  // suffix of the tensor
+};
+
 struct MethodDescription {
   std::string format, scheme, kernel, reason;
   uint32_t arithmetic = 0;
   bool provisional = false;
+  bool takes_quantized = false;  // x rounded by `activations`
+  ActivationRounding activations;
   double error_bound = 0, bits_per_weight = 0;
 };
 

@@ -33,7 +33,8 @@ class OnDevice {
   Instance& instance() { return in_; }
 
   // y [m, N] of x [m, K], both of the 16-bit type; checks that nothing behind y was written.
-  std::vector<float> apply(const std::vector<float>& x, int64_t m) {
+  // rounded: x is handed over by its codes alone.
+  std::vector<float> apply(const std::vector<float>& x, int64_t m, bool rounded = false) {
     std::vector<std::byte> words(x.size() * 2);
     from_f32(dtype_.id, x, words.data());
     const auto count = static_cast<size_t>(m * in_.n());
@@ -50,6 +51,19 @@ class OnDevice {
     a.dtype = y.dtype = dtype_;
     a.data = from.data();
     y.data = to.data();
+    QuantizedInputs codes;
+    if (rounded) codes = quantize_inputs(in_, x, m);
+    const DeviceBuffer on_device[] = {
+        upload(codes.codes.data(), codes.codes.size(), "codes"),
+        upload(codes.scales.data(), codes.scales.size() * sizeof(float), "scales"),
+        upload(codes.zeros.data(), codes.zeros.size() * sizeof(int32_t), "zero points")};
+    pluq_quantized quantized{};
+    quantized.struct_size = sizeof quantized;
+    quantized.codes = on_device[0].data();
+    quantized.codes_ld = codes.ld;
+    quantized.scales = on_device[1].as<float>();
+    quantized.zeros = on_device[2].as<int32_t>();
+    if (rounded) a.quantized = &quantized, a.data = nullptr;
     step("apply of {} on {} with M = {}", in_.text(), runtime_->name(), m);
     ok(in_.raw().api->apply(in_.raw().self, exec.get(), &a, nullptr, &y), in_.text() + ": apply");
     runtime_->download(out.data(), to.data(), out.size() * 2);
@@ -115,10 +129,11 @@ double output_error(uint32_t dtype) { return dtype == PLUQ_DTYPE_BF16 ? 0x1p-9 :
 
 using Check = void (*)(OnDevice&, uint32_t dtype, uint64_t seed);
 
-std::string on_device(const Subject& s, Check check) {
+std::string on_device(const Subject& s, Check check, uint32_t capability = 80) {
   const Ready plugin = ready(s);
   ThreadPool pool(1);
-  const std::shared_ptr<DeviceRuntime> runtime = open_device({PLUQ_DEVICE_CUDA_EMULATED, 0, 80});
+  const std::shared_ptr<DeviceRuntime> runtime =
+      open_device({PLUQ_DEVICE_CUDA_EMULATED, 0, capability});
   std::vector<std::string> kernels;
   std::string refused;
   int runs = 0;
@@ -136,7 +151,7 @@ std::string on_device(const Subject& s, Check check) {
       }
     }
   }
-  if (runs == 0) throw Skip("no kernels for CUDA: " + refused);
+  if (runs == 0) throw Skip("nothing to try: " + refused);
   return fmt::format("{} layers on {} by {}", runs, runtime->name(), fmt::join(kernels, ", "));
 }
 
@@ -191,10 +206,36 @@ std::string emulated_nan(const Subject& s) {
   });
 }
 
+// Rounded activations from the host, without x itself. At 8.9, where fp8 codes have units.
+std::string emulated_rounded(const Subject& s) {
+  return on_device(
+      s,
+      [](OnDevice& layer, uint32_t dtype, uint64_t seed) {
+        Instance& in = layer.instance();
+        if ((in.info().flags & PLUQ_METHOD_TAKES_QUANTIZED) == 0)
+          throw Skip("takes no rounded activations");
+        for (const int64_t m : {1, 17, 65}) {
+          std::vector<double> rounded;
+          const std::vector<float> x = make_short_inputs(in, dtype, m, seed, &rounded);
+          const std::vector<double> want =
+              reference(rounded, in.dequantize(), nullptr, m, in.n(), in.k());
+          const std::vector<float> y = layer.apply(x, m, true);
+          const double error = row_error(y.data(), in.n(), want, m, in.n());
+          expect(error <= in.info().error_bound + output_error(dtype),
+                 "{}, {}: with M = {} rounded activations from the host give an error of {:.3e}; "
+                 "the method promises {:.3e} before rounding y",
+                 in.text(), dtype_name(dtype), m, error, in.info().error_bound);
+        }
+      },
+      89);
+}
+
 }  // namespace
 
 std::vector<Test> device_tests() {
-  return {{"device", "emulated_cuda", emulated_cuda}, {"device", "emulated_nan", emulated_nan}};
+  return {{"device", "emulated_cuda", emulated_cuda},
+          {"device", "emulated_nan", emulated_nan},
+          {"device", "emulated_rounded", emulated_rounded}};
 }
 
 }  // namespace pluq::conformance

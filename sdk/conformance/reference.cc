@@ -180,6 +180,38 @@ std::vector<float> make_short_inputs(const Instance& in, uint32_t dtype, int64_t
   return x;
 }
 
+QuantizedInputs quantize_inputs(const Instance& in, const std::vector<float>& x, int64_t m) {
+  const pluq_activation_scheme& a = in.info().activation_scheme;
+  expect(a.strategy != PLUQ_STRATEGY_NONE && a.permutation == nullptr &&
+             (a.dtype.id == PLUQ_DTYPE_I8 || a.dtype.id == PLUQ_DTYPE_F8_E4M3),
+         "{} says that it takes rounded activations, but publishes strategy {} and {}", in.text(),
+         a.strategy, dtype_name(a.dtype.id));
+  const auto k = static_cast<size_t>(in.k());
+  const size_t run = a.strategy == PLUQ_STRATEGY_GROUP ? static_cast<size_t>(a.group_size) : k;
+  QuantizedInputs out;
+  out.ld = (in.k() + 63) / 64 * 64;
+  out.codes.assign(static_cast<size_t>(m * out.ld), 0);
+  for (size_t row = 0; row < static_cast<size_t>(m); ++row) {
+    const float* from = x.data() + row * k;
+    uint8_t* to = out.codes.data() + row * static_cast<size_t>(out.ld);
+    for (size_t first = 0; first < k; first += run) {
+      std::vector<size_t> columns;
+      for (size_t c = first; c < std::min(first + run, k); ++c) columns.push_back(c);
+      const Scale s = a.dynamic != 0 ? dynamic_scale(a, columns, from) : static_scale(in, a);
+      out.scales.push_back(static_cast<float>(s.scale));
+      if (a.symmetric == 0) out.zeros.push_back(static_cast<int32_t>(s.zero));
+      for (const size_t c : columns) {
+        const float unit = from[c] / out.scales.back();
+        to[c] = a.dtype.id == PLUQ_DTYPE_I8
+                    ? static_cast<uint8_t>(static_cast<int8_t>(std::clamp(
+                          std::nearbyint(static_cast<double>(unit)) + s.zero, -128.0, 127.0)))
+                    : float8::to_e4m3(unit);
+      }
+    }
+  }
+  return out;
+}
+
 std::vector<double> reference(const std::vector<double>& rounded, const std::vector<float>& weight,
                               const float* bias, int64_t m, int64_t n, int64_t k) {
   std::vector<double> y(static_cast<size_t>(m * n));

@@ -115,6 +115,29 @@ for sm in (89, 90):
     found = distance(logits(f'{work}/wide-fp8', device=f'cuda-emulated:sm{sm}', tokens=long), exact)
     check(f'fp8 in blocks: {len(long)} rows on sm{sm}', found < 1e-1, found)
 
+# Where the layers take it, the engine rounds activations in the kernel that makes them: the same bits as when each layer
+# rounds its own, in whole passes, in a mixture of experts, and in recorded decode steps.
+for kind, source_model, flags in (('experts', f'{data}/mixtral', ('w8a8',)), ('fp8-block', model, ('fp8', '--set', 'scheme=block')),
+                                  ('w8a8-asym', model, ('w8a8', '--set', 'activations=token_asym'))):
+    r = run('quantize', source_model, '-o', f'{work}/{kind}', '--algorithm', 'rtn', '--format', *flags)
+    check(f'quantize {kind}', r.returncode == 0, r.stderr)
+for kind in ('fp8', 'fp8-block', 'w8a8', 'w8a8-asym', 'experts'):
+    makers = ['with the norm', 'with the activation', 'after attention'] + ['while rows are gathered'] * (kind == 'experts')
+    out, got, said = f'{work}/{kind}', [], []
+    for who in ('engine', 'methods'):
+        r = run('logits', out, '--ids', ','.join(map(str, ids)), '--out', f'{work}/r.npy', '--device', 'cuda-emulated:sm90',
+                env={'PLUQ_CUDA_ROUNDING': who, 'PLUQ_CUDA_CHECKS': 'all'})
+        check(f'{kind}: rounding by the {who}', r.returncode == 0, r.stderr[-600:])
+        got.append(np.load(f'{work}/r.npy') if r.returncode == 0 else None)
+        said.append([m for m in makers if f'x is rounded {m}' in r.stderr])
+    check(f'{kind}: the same bits by whoever rounds', got[0] is not None and np.array_equal(got[0], got[1]), distance(*got))
+    check(f'{kind}: the log says who rounds', said == [makers, []], said)
+shutil.copy(f'{data}/tokenizer.json', f'{work}/fp8')
+r = [run('run', f'{work}/fp8', *prompt, '--device', 'cuda-emulated:sm90', env={'PLUQ_CUDA_ROUNDING': who}) for who in ('engine', 'methods')]
+check('fp8: recorded steps', all(x.returncode == 0 for x in r) and json.loads(r[0].stdout)['output_ids'] == json.loads(r[1].stdout)['output_ids'], r[0].stderr + r[1].stderr)
+r = run('logits', f'{work}/fp8', '--ids', '1', '--out', f'{work}/n.npy', '--device', 'cuda-emulated', env={'PLUQ_CUDA_ROUNDING': 'host'})
+check('PLUQ_CUDA_ROUNDING=host', r.returncode == 2 and 'accepted are engine, methods' in r.stderr, r.stderr)
+
 for flags, said in ((['--device', 'cuda-emulated:sm75'], 'cuda-emulated[:sm80|sm89|sm90]'), (['--device', 'gpu'], 'accepted are cpu'),
                     (['--device', 'cuda-emulated', '--compute', 'exact'], 'use --compute fast')):
     r = run('logits', model, '--ids', '1', '--out', f'{work}/n.npy', *flags)

@@ -5,11 +5,13 @@
 
 #include <cmath>
 #include <stdexcept>
+#include <type_traits>
 
 #include "device/cuda/attention_kernels.cuh"
 #include "device/cuda/engine_ops.h"
 #include "device/cuda/sampling_kernels.cuh"
 #include "pluq/cuda/cuda.hpp"
+#include "pluq/cuda/quantized/round_row.cuh"
 
 namespace pluq {
 namespace cuda {
@@ -18,8 +20,9 @@ namespace engine {
 
 constexpr int kThreads = 128;
 constexpr int kWarps = kThreads / 32;
-constexpr int kBlockTokens = 16;  // of the KV cache
-constexpr int kMaxPerLane = 8;    // head_dim up to 256
+constexpr int kBlockTokens = 16;       // of the KV cache
+constexpr int kMaxPerLane = 8;         // head_dim up to 256
+constexpr int kActivateThreads = 512;  // of a block that makes and rounds a whole row
 
 template <bool B>
 PLUQ_DEVICE float widen(uint16_t h) {
@@ -75,10 +78,25 @@ void kernel_narrow(gmem<const float> x, gmem<uint16_t> y, int64_t count) {
   if (i < count) y.store(i, narrow<B>(x.load(i)));
 }
 
-template <bool B>
+// Whether a kernel rounds the rows that it makes, and to what.
+enum class Rounds { kNo, kInt8, kFp8 };
+
+// Row m of 16-bit values value16(i), rounded.
+template <bool B, Rounds R, int Threads, class Value>
+PLUQ_DEVICE void round_made(const Value& value16, int64_t m, const gmem<uint8_t>& codes,
+                            const gmem<float>& scales, const gmem<int32_t>& zeros,
+                            const smem<float>& slots, const RoundShape& shape) {
+  if constexpr (R != Rounds::kNo) {
+    round_row<R == Rounds::kInt8, Threads>([&](int64_t i) { return widen<B>(value16(i)); }, m,
+                                           RoundOutput{codes, scales, zeros, {}}, slots, shape);
+  }
+}
+
+template <bool B, Rounds R>
 PLUQ_KERNEL(kThreads, 1)
 void kernel_rms_norm(gmem<const float> x, gmem<const float> weight, gmem<const int32_t> list,
-                     gmem<uint16_t> y, int64_t hidden, float eps) {
+                     gmem<uint16_t> y, int64_t hidden, float eps, gmem<uint8_t> codes,
+                     gmem<float> scales, gmem<int32_t> zeros, RoundShape shape) {
   PLUQ_STATIC_SMEM(float, shared, kWarps);
   const int64_t row = block_idx().x;
   const int64_t from = (list ? list.load(row) : row) * hidden, to = row * hidden;
@@ -91,10 +109,14 @@ void kernel_rms_norm(gmem<const float> x, gmem<const float> weight, gmem<const i
     }
     factor = 1.0F / sqrtf(block_sum(sum, shared) / static_cast<float>(hidden) + eps);
   }
-  for (int64_t i = thread_idx().x; i < hidden; i += kThreads) {
+  const auto normed = [&](int64_t i) {
     const float v = x.load(from + i) * factor;
-    y.store(to + i, narrow<B>(weight ? v * weight.load(i) : v));
+    return narrow<B>(weight ? v * weight.load(i) : v);
+  };
+  if (y) {
+    for (int64_t i = thread_idx().x; i < hidden; i += kThreads) y.store(to + i, normed(i));
   }
+  round_made<B, R, kThreads>(normed, row, codes, scales, zeros, shared, shape);
 }
 
 template <bool B, class Y>
@@ -119,10 +141,12 @@ void kernel_add_block(gmem<float> x, gmem<const Y> y, gmem<const float> weight, 
 }
 
 // kernel_add_block, and the norm of what x is then.
-template <bool B, class Y>
+template <bool B, class Y, Rounds R>
 PLUQ_KERNEL(kThreads, 1)
 void kernel_add_norm(gmem<float> x, gmem<const Y> y, gmem<const float> weight, int64_t hidden,
-                     float eps, float multiplier, gmem<const float> next, gmem<uint16_t> h) {
+                     float eps, float multiplier, gmem<const float> next, gmem<uint16_t> h,
+                     gmem<uint8_t> codes, gmem<float> scales, gmem<int32_t> zeros,
+                     RoundShape shape) {
   PLUQ_STATIC_SMEM(float, shared, kWarps);
   const int64_t at = static_cast<int64_t>(block_idx().x) * hidden;
   float factor = 1;
@@ -143,11 +167,16 @@ void kernel_add_norm(gmem<float> x, gmem<const Y> y, gmem<const float> weight, i
   }
   float scale = 1;
   if (next) scale = 1.0F / sqrtf(block_sum(squares, shared) / static_cast<float>(hidden) + eps);
-  // Each thread reads what it wrote itself.
-  for (int64_t i = thread_idx().x; i < hidden; i += kThreads) {
+  const auto normed = [&](int64_t i) {
     const float v = x.load(at + i) * scale;
-    h.store(at + i, narrow<B>(next ? v * next.load(i) : v));
+    return narrow<B>(next ? v * next.load(i) : v);
+  };
+  // Each thread reads what it wrote itself, but for groups that are rounded by one warp each.
+  if (h) {
+    for (int64_t i = thread_idx().x; i < hidden; i += kThreads) h.store(at + i, normed(i));
   }
+  if constexpr (R == Rounds::kFp8) sync_threads();
+  round_made<B, R, kThreads>(normed, block_idx().x, codes, scales, zeros, shared, shape);
 }
 
 // One warp per part.
@@ -400,12 +429,10 @@ void kernel_attention(gmem<const uint16_t> qkv, AttentionShape shape, BatchMemor
 
 // ---------------------------------------------------------------- rows
 
+// act(gate) * up of column i, as 16 bits. `kind` is a DeviceActivation.
 template <bool B>
-PLUQ_KERNEL(kThreads, 1)
-void kernel_activate(gmem<uint16_t> gate, int64_t count, int64_t width, int64_t ld, int kind) {
-  const int64_t i = global_thread();
-  if (i >= count) return;
-  const int64_t at = i / width * ld + i % width;
+PLUQ_DEVICE uint16_t activated(const gmem<const uint16_t>& gate, int64_t at, int64_t width,
+                               int kind) {
   const float g = widen<B>(gate.load(at)), up = widen<B>(gate.load(at + width));
   float a;
   if (kind == static_cast<int>(DeviceActivation::kSilu)) {
@@ -415,7 +442,42 @@ void kernel_activate(gmem<uint16_t> gate, int64_t count, int64_t width, int64_t 
   } else {
     a = 0.5F * g * (1.0F + erff(g * 0.7071067812F));
   }
-  gate.store(at, narrow<B>(a * up));
+  return narrow<B>(a * up);
+}
+
+template <bool B>
+PLUQ_KERNEL(kThreads, 1)
+void kernel_activate(gmem<uint16_t> gate, int64_t count, int64_t width, int64_t ld, int kind) {
+  const int64_t i = global_thread();
+  if (i >= count) return;
+  const int64_t at = i / width * ld + i % width;
+  gate.store(at, activated<B>(gate, at, width, kind));
+}
+
+// A block per row. Values are computed once for their range and once for their codes, which costs
+// less than memory for them would.
+template <bool B, Rounds R>
+PLUQ_KERNEL(kActivateThreads, 1)
+void kernel_activate_rounded(gmem<const uint16_t> gate, int64_t width, int64_t ld, int kind,
+                             gmem<uint8_t> codes, gmem<float> scales, gmem<int32_t> zeros,
+                             RoundShape shape) {
+  PLUQ_STATIC_SMEM(float, slots, kActivateThreads / 32);
+  const int64_t row = block_idx().x;
+  round_made<B, R, kActivateThreads>(
+      [&](int64_t i) { return activated<B>(gate, row * ld + i, width, kind); }, row, codes, scales,
+      zeros, slots, shape);
+}
+
+template <bool B, Rounds R>
+PLUQ_KERNEL(kThreads, 1)
+void kernel_round_rows(gmem<const uint16_t> x, gmem<const int32_t> list, int64_t per_row,
+                       int64_t columns, gmem<uint8_t> codes, gmem<float> scales,
+                       gmem<int32_t> zeros, RoundShape shape) {
+  PLUQ_STATIC_SMEM(float, slots, kWarps);
+  const int64_t row = block_idx().x;
+  const int64_t from = (list ? list.load(row) / per_row : row) * columns;
+  round_made<B, R, kThreads>([&](int64_t i) { return x.load(from + i); }, row, codes, scales, zeros,
+                             slots, shape);
 }
 
 template <bool B>
@@ -515,16 +577,21 @@ class Ops : public EngineOps {
     run(kernel_embed<B>, blocks(count, kThreads), "embed", in(y), out(x), multiplier, count);
   }
   void rms_norm(const float* x, const float* weight, const int32_t* list, uint16_t* y, int64_t rows,
-                int64_t hidden, float eps) override {
-    run(kernel_rms_norm<B>, rows, "rms_norm", in(x), in(weight), in(list), out(y), hidden, eps);
+                int64_t hidden, float eps, const RoundedRows* rounded) override {
+    by_rounding(rounded, rows, hidden, [&](auto r, auto... to) {
+      run(kernel_rms_norm<B, r.value>, rows, "rms_norm", in(x), in(weight), in(list), out(y),
+          hidden, eps, to...);
+    });
   }
   void add_block(float* x, const uint16_t* y, const float* weight, int64_t rows, int64_t hidden,
-                 float eps, float multiplier, const float* next, uint16_t* h) override {
-    add(x, y, weight, rows, hidden, eps, multiplier, next, h);
+                 float eps, float multiplier, const float* next, uint16_t* h,
+                 const RoundedRows* rounded) override {
+    add(x, y, weight, rows, hidden, eps, multiplier, next, h, rounded);
   }
   void add_block(float* x, const float* y, const float* weight, int64_t rows, int64_t hidden,
-                 float eps, float multiplier, const float* next, uint16_t* h) override {
-    add(x, y, weight, rows, hidden, eps, multiplier, next, h);
+                 float eps, float multiplier, const float* next, uint16_t* h,
+                 const RoundedRows* rounded) override {
+    add(x, y, weight, rows, hidden, eps, multiplier, next, h, rounded);
   }
   void norm_segments(uint16_t* x, int64_t rows, int64_t ld, int64_t first, int64_t segments,
                      int64_t size, const float* weight, float eps) override {
@@ -562,9 +629,29 @@ class Ops : public EngineOps {
     }
   }
   void activate(uint16_t* gate, int64_t rows, int64_t width, int64_t ld,
-                DeviceActivation activation) override {
-    run(kernel_activate<B>, blocks(rows * width, kThreads), "activate", out(gate), rows * width,
-        width, ld, static_cast<int>(activation));
+                DeviceActivation activation, const RoundedRows* rounded) override {
+    const int kind = static_cast<int>(activation);
+    if (rounded == nullptr) {
+      run(kernel_activate<B>, blocks(rows * width, kThreads), "activate", out(gate), rows * width,
+          width, ld, kind);
+      return;
+    }
+    const LaunchShape shape{
+        {static_cast<uint32_t>(rows), 1, 1}, kActivateThreads, 0, "activate_rounded"};
+    by_rounding(rounded, rows, width, [&](auto r, auto... to) {
+      if constexpr (r.value != Rounds::kNo) {
+        start(kernel_activate_rounded<B, r.value>, shape, in(gate), width, ld, kind, to...);
+      }
+    });
+  }
+  void round_rows(const uint16_t* x, const int32_t* list, int64_t per_row, int64_t rows,
+                  int64_t columns, const RoundedRows& rounded) override {
+    by_rounding(&rounded, rows, columns, [&](auto r, auto... to) {
+      if constexpr (r.value != Rounds::kNo) {
+        run(kernel_round_rows<B, r.value>, rows, "round_rows", in(x), in(list), per_row, columns,
+            to...);
+      }
+    });
   }
   void clamp(uint16_t* x, int64_t count, float limit) override {
     run(kernel_clamp<B>, blocks(count, kThreads), "clamp", out(x), count, limit);
@@ -637,13 +724,41 @@ class Ops : public EngineOps {
   }
   template <class Y>
   void add(float* x, const Y* y, const float* weight, int64_t rows, int64_t hidden, float eps,
-           float multiplier, const float* next, uint16_t* h) {
-    if (h == nullptr) {
+           float multiplier, const float* next, uint16_t* h, const RoundedRows* rounded) {
+    if (h == nullptr && rounded == nullptr) {
       run(kernel_add_block<B, Y>, rows, "add_block", out(x), in(y), in(weight), hidden, eps,
           multiplier);
+      return;
+    }
+    by_rounding(rounded, rows, hidden, [&](auto r, auto... to) {
+      run(kernel_add_norm<B, Y, r.value>, rows, "add_norm", out(x), in(y), in(weight), hidden, eps,
+          multiplier, in(next), out(h), to...);
+    });
+  }
+  template <Rounds R>
+  using RoundsConstant = std::integral_constant<Rounds, R>;
+  // f(which, codes, scales, zeros, shape) with a kernel's last arguments.
+  template <class F>
+  static void by_rounding(const RoundedRows* to, int64_t rows, int64_t columns, F f) {
+    RoundShape shape;
+    if (to == nullptr) {
+      f(RoundsConstant<Rounds::kNo>{}, gmem<uint8_t>(), gmem<float>(), gmem<int32_t>(), shape);
+      return;
+    }
+    const RoundScheme& scheme = to->scheme;
+    shape.k = columns;
+    shape.pitch = byte_pitch(columns);
+    shape.group = scheme.group;
+    shape.mode = static_cast<int32_t>(scheme.mode);
+    shape.static_scale = scheme.static_scale;
+    const gmem<uint8_t> codes(to->codes, rows * shape.pitch);
+    const gmem<float> scales(to->scales, rows * scheme.groups(columns));
+    const gmem<int32_t> zeros =
+        scheme.has_zeros() ? gmem<int32_t>(to->zeros, rows) : gmem<int32_t>();
+    if (rounds_to_int8(scheme.mode)) {
+      f(RoundsConstant<Rounds::kInt8>{}, codes, scales, zeros, shape);
     } else {
-      run(kernel_add_norm<B, Y>, rows, "add_norm", out(x), in(y), in(weight), hidden, eps,
-          multiplier, in(next), out(h));
+      f(RoundsConstant<Rounds::kFp8>{}, codes, scales, zeros, shape);
     }
   }
   // With an array's length, so that the emulator checks it.

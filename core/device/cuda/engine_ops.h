@@ -7,6 +7,7 @@
 
 #include <cstdint>
 
+#include "pluq/cuda/quantized/ops.h"
 #include "pluq/ext/gemm.h"
 
 namespace pluq {
@@ -54,6 +55,28 @@ inline int64_t attention_partial_floats(uint32_t sm_count, int64_t head_dim) {
 
 enum class DeviceActivation { kSilu, kGeluTanh, kGelu };
 
+// How rows are rounded to 8 bits: a scheme that methods publish and the engine's kernels know.
+struct RoundScheme {
+  cuda::RoundMode mode = cuda::RoundMode::kFp8Token;
+  int64_t group = 0;       // kFp8Group: columns per scale
+  float static_scale = 1;  // k*Static
+  bool operator==(const RoundScheme&) const = default;
+
+  int64_t groups(int64_t columns) const {
+    return mode == cuda::RoundMode::kFp8Group ? (columns + group - 1) / group : 1;
+  }
+  bool has_zeros() const { return mode == cuda::RoundMode::kInt8TokenAsym; }
+};
+
+// Where an operator writes its rows rounded, as pluq_quantized has them; null: it does not. The
+// codes are those of the 16-bit values that it writes otherwise, bit for bit.
+struct RoundedRows {
+  RoundScheme scheme;
+  uint8_t* codes = nullptr;  // [rows, byte_pitch(columns)], zero beyond the columns
+  float* scales = nullptr;   // [rows, groups]
+  int32_t* zeros = nullptr;  // [rows], with has_zeros()
+};
+
 class EngineOps {
  public:
   virtual ~EngineOps() = default;
@@ -61,17 +84,18 @@ class EngineOps {
 
   // x [count] = y * multiplier
   virtual void embed(const uint16_t* y, float* x, float multiplier, int64_t count) = 0;
-  // y [rows, hidden] = norm(x of row list[i], or i without a list); without a weight: x itself.
+  // y [rows, hidden] = norm(x of row list[i], or i without a list); without a weight: x itself. y
+  // may be null when the rows are wanted rounded alone.
   virtual void rms_norm(const float* x, const float* weight, const int32_t* list, uint16_t* y,
-                        int64_t rows, int64_t hidden, float eps) = 0;
-  // x [rows, hidden] += multiplier * norm(y), or y itself without a weight; then, with h, h [rows,
-  // hidden] = norm(x) by `next`, or x itself without it. h may be y.
+                        int64_t rows, int64_t hidden, float eps, const RoundedRows* rounded) = 0;
+  // x [rows, hidden] += multiplier * norm(y), or y itself without a weight; then, with h or
+  // `rounded`, h [rows, hidden] = norm(x) by `next`, or x itself without it. h may be y.
   virtual void add_block(float* x, const uint16_t* y, const float* weight, int64_t rows,
                          int64_t hidden, float eps, float multiplier, const float* next,
-                         uint16_t* h) = 0;
+                         uint16_t* h, const RoundedRows* rounded) = 0;
   virtual void add_block(float* x, const float* y, const float* weight, int64_t rows,
                          int64_t hidden, float eps, float multiplier, const float* next,
-                         uint16_t* h) = 0;
+                         uint16_t* h, const RoundedRows* rounded) = 0;
   // In place: each of `segments` parts of `size` columns, from column `first` of each row, is
   // normalised with weight [size].
   virtual void norm_segments(uint16_t* x, int64_t rows, int64_t ld, int64_t first, int64_t segments,
@@ -86,9 +110,13 @@ class EngineOps {
   // out [rows, heads * head_dim]; partial: attention_partial_floats()
   virtual void attention(const uint16_t* qkv, const AttentionShape& shape,
                          const AttentionBatch& batch, float* partial, uint16_t* out) = 0;
-  // gate [rows, width] = act(gate) * up; up lies `width` columns behind, rows ld apart
+  // gate [rows, width] = act(gate) * up; up lies `width` columns behind, rows ld apart. With
+  // `rounded` only that is written, and gate stays.
   virtual void activate(uint16_t* gate, int64_t rows, int64_t width, int64_t ld,
-                        DeviceActivation activation) = 0;
+                        DeviceActivation activation, const RoundedRows* rounded) = 0;
+  // Rows of x, columns apart: row list[i] / per_row, or i without a list.
+  virtual void round_rows(const uint16_t* x, const int32_t* list, int64_t per_row, int64_t rows,
+                          int64_t columns, const RoundedRows& rounded) = 0;
   // logits [count] = softcap * tanh(logits * multiplier / softcap); softcap 0: no cap
   virtual void finish_logits(float* logits, int64_t count, float multiplier, float softcap) = 0;
   // ids [rows] of the largest logits [rows, vocab]: the lowest on a tie, -1 where the largest is

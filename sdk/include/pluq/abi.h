@@ -659,6 +659,16 @@ typedef pluq_status *(*pluq_plugin_entry_fn)(const pluq_host *host, const pluq_h
  *    streams or change the current device, and everything it hands to a kernel lives until the method is destroyed.
  *  - workspace() covers apply; its contents are undefined at the start and nothing in it survives the call.
  *  - x and y are F16 or BF16 as activation_dtype said, y of a head F32; accumulate in F32 or wider.
+ *  - x->quantized comes only to a method that sets PLUQ_METHOD_TAKES_QUANTIZED, in the scheme of its describe after
+ *    process_weights_after_loading, and only in schemes that are whole by that (not, say, static ones with a zero point). x->data
+ *    may be NULL then; x's dtype, m and k hold. The host may as well give plain x: workspace() covers that. Codes have one
+ *    byte (I8, F8_E4M3), codes begins at a multiple of 16 bytes, codes_ld is a multiple of 64, and the columns from K to the
+ *    next multiple of 64 are zero. scales is [M, groups] always, a static scale repeated; zeros is NULL where the scheme is
+ *    symmetric; sums may be NULL. Codes and scales are those of the 16-bit x: scale = max|x| / divisor in F32 (I8 asymmetric:
+ *    (max(x, 0) - min(x, 0)) / divisor, zero = -128 - min(x, 0) / scale to the nearest in -128 .. 127), code = x / scale
+ *    (+ zero) to the nearest even of the type, clamped; 0 where the scale is 0. What is not finite in a row: I8 has NaN as the
+ *    row's scale; F8_E4M3 has the code of NaN for a NaN and an infinite scale for an infinity. A static scale clamps an
+ *    infinity (I8: NaN as well).
  *  - capability is what `device` says, which may be less than what the hardware has. Choose by it alone.
  *
  * NUMBERS, on every device and in every compute mode.

@@ -563,6 +563,8 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
     double error_bound = 1e-5;
     double bits_per_weight = 0;
     bool provisional = false;
+    // apply_on_device uses x.quantized, made by `activations`, which says all that there is to know.
+    bool takes_quantized = false;
   };
 
   struct ProcessPlan {

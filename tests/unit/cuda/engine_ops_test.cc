@@ -16,6 +16,7 @@
 #include "checkpoint/convert.h"
 #include "device/cuda/emulated_runtime.h"
 #include "pluq/float8.hpp"
+#include "rounding_oracle.h"
 
 namespace pluq {
 namespace {
@@ -104,7 +105,7 @@ TEST_P(EngineOpsTest, NormsTakeRowsByListAndCopyWithoutAWeight) {
                        dy = empty(3 * hidden * 2);
     for (const bool with_weight : {true, false}) {
       ops().rms_norm(dx.as<float>(), with_weight ? dw.as<float>() : nullptr, dl.as<int32_t>(),
-                     dy.as<uint16_t>(), 3, static_cast<int64_t>(hidden), 1e-5F);
+                     dy.as<uint16_t>(), 3, static_cast<int64_t>(hidden), 1e-5F, nullptr);
       std::vector<double> want;
       for (const int32_t row : list) {
         const auto r = normed(x, static_cast<size_t>(row) * hidden, hidden,
@@ -128,12 +129,12 @@ TEST_P(EngineOpsTest, BlocksAreAddedToTheResidual) {
       const float* w = with_weight ? dw.as<float>() : nullptr;
       if (wide) {
         ops().add_block(dx.as<float>(), dy32.as<const float>(), w, kRows, kHidden, 1e-6F, 0.25F,
-                        nullptr, nullptr);
+                        nullptr, nullptr, nullptr);
       } else {
         // With the norm of the sum, over y itself.
         const DeviceBuffer dh = upload(narrow(y));
         ops().add_block(dx.as<float>(), dh.as<const uint16_t>(), w, kRows, kHidden, 1e-6F, 0.25F,
-                        with_weight ? dnext.as<float>() : nullptr, dh.as<uint16_t>());
+                        with_weight ? dnext.as<float>() : nullptr, dh.as<uint16_t>(), nullptr);
         const std::vector<float> sum = download<float>(dx);
         std::vector<double> want_h;
         for (size_t r = 0; r < kRows; ++r) {
@@ -423,7 +424,8 @@ TEST_P(EngineOpsTest, ActivationsAndLogits) {
       [](double g) { return 0.5 * g * (1 + std::erf(g / std::sqrt(2.0))); }};
   for (int kind = 0; kind < 3; ++kind) {
     const DeviceBuffer dx = upload(narrow(x));
-    ops().activate(dx.as<uint16_t>(), kRows, kWidth, kLd, static_cast<DeviceActivation>(kind));
+    ops().activate(dx.as<uint16_t>(), kRows, kWidth, kLd, static_cast<DeviceActivation>(kind),
+                   nullptr);
     std::vector<double> want(x.begin(), x.end());
     for (size_t r = 0; r < kRows; ++r) {
       for (size_t i = 0; i < kWidth; ++i)
@@ -454,6 +456,198 @@ TEST_P(EngineOpsTest, ClampsToBothSidesAndKeepsWhatIsNoNumber) {
     } else {
       EXPECT_EQ(got[i], i == 332 ? x[i] : std::clamp(x[i], -0.5F, 0.5F)) << i;
     }
+  }
+}
+
+// ---------------------------------------------------------------- rows rounded as they are made
+
+// Rows for an operator to round into, with guards behind them.
+struct RoundedPlace {
+  DeviceBuffer codes, scales, zeros;
+  RoundedRows rows;
+};
+
+class RoundingTest : public EngineOpsTest {
+ protected:
+  static constexpr size_t kGuard = 64;
+  static constexpr uint8_t kUntouched = 0xee;
+
+  RoundedPlace place(const RoundScheme& scheme, size_t rows, size_t columns) {
+    RoundedPlace p;
+    const auto pitch = static_cast<size_t>(cuda::byte_pitch(static_cast<int64_t>(columns)));
+    const auto groups = static_cast<size_t>(scheme.groups(static_cast<int64_t>(columns)));
+    p.codes = upload(std::vector<uint8_t>(rows * pitch + kGuard, kUntouched));
+    p.scales = upload(std::vector<float>(rows * groups + 1, -1.0F));
+    p.zeros = upload(std::vector<int32_t>(rows + 1, -999));
+    p.rows = {scheme, p.codes.as<uint8_t>(), p.scales.as<float>(), p.zeros.as<int32_t>()};
+    return p;
+  }
+  // What scalar code makes of the 16-bit rows `want` [rows, columns].
+  void equal(const RoundedPlace& p, const std::vector<float>& want, size_t rows, size_t columns) {
+    const RoundScheme& scheme = p.rows.scheme;
+    cuda::RoundActivations r;
+    r.mode = scheme.mode, r.group = scheme.group, r.static_scale = scheme.static_scale;
+    const Rounded oracle =
+        round_on_host(want, static_cast<int64_t>(rows), static_cast<int64_t>(columns), r);
+    const auto pitch = static_cast<size_t>(cuda::byte_pitch(static_cast<int64_t>(columns)));
+    std::vector<int> codes(rows * pitch + kGuard, kUntouched);
+    for (size_t i = 0; i < rows; ++i) {
+      for (size_t j = 0; j < pitch; ++j)
+        codes[i * pitch + j] = j < columns ? oracle.codes[i * columns + j] : 0;
+    }
+    const std::vector<uint8_t> got = download<uint8_t>(p.codes);
+    EXPECT_EQ(std::vector<int>(got.begin(), got.end()), codes);
+    std::vector<float> scales = oracle.scales;
+    scales.push_back(-1.0F);
+    const std::vector<float> got_scales = download<float>(p.scales);
+    ASSERT_EQ(got_scales.size(), scales.size());
+    for (size_t i = 0; i < scales.size(); ++i) {
+      EXPECT_TRUE(got_scales[i] == scales[i] ||
+                  (std::isnan(got_scales[i]) && std::isnan(scales[i])))
+          << "scale " << i << ": " << got_scales[i] << ", expected " << scales[i];
+    }
+    std::vector<int32_t> zeros(rows + 1, -999);
+    if (scheme.has_zeros()) std::copy(oracle.zeros.begin(), oracle.zeros.end(), zeros.begin());
+    EXPECT_EQ(download<int32_t>(p.zeros), zeros);
+  }
+  // f for every scheme that the engine knows.
+  static void for_schemes(const std::function<void(const RoundScheme&)>& f) {
+    using cuda::RoundMode;
+    for (const RoundScheme& s :
+         {RoundScheme{RoundMode::kInt8Token, 0, 1}, RoundScheme{RoundMode::kInt8TokenAsym, 0, 1},
+          RoundScheme{RoundMode::kInt8Static, 0, 0.0131F}, RoundScheme{RoundMode::kFp8Token, 0, 1},
+          RoundScheme{RoundMode::kFp8Group, 128, 1}, RoundScheme{RoundMode::kFp8Group, 32, 1},
+          RoundScheme{RoundMode::kFp8Static, 0, 0.0077F}}) {
+      SCOPED_TRACE("mode " + std::to_string(static_cast<int>(s.mode)) + " group " +
+                   std::to_string(s.group));
+      f(s);
+    }
+  }
+  // The second row is zero, the third and fourth hold an infinity and a NaN, the fifth a NaN alone.
+  static void spoil(std::vector<float>* x, size_t columns) {
+    std::fill_n(x->begin() + static_cast<std::ptrdiff_t>(columns), columns, 0.0F);
+    (*x)[2 * columns + columns / 2] = -std::numeric_limits<float>::infinity();
+    (*x)[3 * columns + columns / 3] = std::numeric_limits<float>::quiet_NaN();
+    std::fill_n(x->begin() + static_cast<std::ptrdiff_t>(4 * columns), columns, 0.0F);
+    (*x)[4 * columns + columns / 2] = std::numeric_limits<float>::quiet_NaN();
+  }
+};
+
+TEST_P(RoundingTest, NormsRoundTheirRowsByList) {
+  for (const size_t hidden : {64, 130, 257}) {
+    std::vector<float> x = random(6 * hidden, -3, 3);
+    const std::vector<float> weight = random(hidden, 0.5, 1.5);
+    spoil(&x, hidden);
+    const std::vector<int32_t> list{4, 0, 2, 3, 1, 5, 5};
+    const DeviceBuffer dx = upload(x), dw = upload(weight), dl = upload(list);
+    const auto norm = [&](const float* w, uint16_t* y, const RoundedRows* rounded) {
+      ops().rms_norm(dx.as<float>(), w, dl.as<int32_t>(), y, 7, static_cast<int64_t>(hidden), 1e-5F,
+                     rounded);
+    };
+    for (const bool with_weight : {true, false}) {
+      const float* w = with_weight ? dw.as<float>() : nullptr;
+      const DeviceBuffer plain = empty(7 * hidden * 2);
+      norm(w, plain.as<uint16_t>(), nullptr);
+      const std::vector<uint16_t> want = download<uint16_t>(plain);
+      for_schemes([&](const RoundScheme& scheme) {
+        RoundedPlace p = place(scheme, 7, hidden);
+        norm(w, nullptr, &p.rows);
+        equal(p, widen(want), 7, hidden);
+        RoundedPlace both = place(scheme, 7, hidden);
+        const DeviceBuffer dy = empty(7 * hidden * 2);
+        norm(w, dy.as<uint16_t>(), &both.rows);
+        equal(both, widen(want), 7, hidden);
+        EXPECT_EQ(download<uint16_t>(dy), want);
+      });
+    }
+  }
+}
+
+TEST_P(RoundingTest, SumsAreNormedAndRounded) {
+  constexpr size_t kRows = 5;
+  for (const size_t hidden : {128, 330}) {
+    std::vector<float> x = random(kRows * hidden), y = random16(kRows * hidden);
+    spoil(&x, hidden);
+    std::fill_n(y.begin() + static_cast<std::ptrdiff_t>(hidden), hidden, 0.0F);
+    const std::vector<float> weight = random(hidden), next = random(hidden);
+    const DeviceBuffer dw = upload(weight), dn = upload(next), dy16 = upload(narrow(y)),
+                       dy32 = upload(y);
+    // x is added to in place; answers it.
+    const auto add = [&](bool wide, bool normed, uint16_t* h, const RoundedRows* rounded) {
+      const DeviceBuffer dx = upload(x);
+      const float* w = normed ? dw.as<float>() : nullptr;
+      const float* n = normed ? dn.as<float>() : nullptr;
+      const auto width = static_cast<int64_t>(hidden);
+      if (wide) {
+        ops().add_block(dx.as<float>(), dy32.as<const float>(), w, kRows, width, 1e-6F, 0.25F, n, h,
+                        rounded);
+      } else {
+        ops().add_block(dx.as<float>(), dy16.as<const uint16_t>(), w, kRows, width, 1e-6F, 0.25F, n,
+                        h, rounded);
+      }
+      return download<uint32_t>(dx);
+    };
+    for (const bool wide : {true, false}) {
+      for (const bool normed : {true, false}) {
+        const DeviceBuffer h = empty(kRows * hidden * 2);
+        const std::vector<uint32_t> sum = add(wide, normed, h.as<uint16_t>(), nullptr);
+        const std::vector<float> want = download16(h);
+        for_schemes([&](const RoundScheme& scheme) {
+          RoundedPlace p = place(scheme, kRows, hidden);
+          EXPECT_EQ(add(wide, normed, nullptr, &p.rows), sum);
+          equal(p, want, kRows, hidden);
+        });
+      }
+    }
+  }
+}
+
+TEST_P(RoundingTest, ActivationsAreRoundedWithoutTouchingGate) {
+  constexpr size_t kRows = 3, kWidth = 333, kLd = 2 * kWidth + 4;
+  std::vector<float> x = random16(kRows * kLd, -6, 6);
+  x[kLd + 7] = std::numeric_limits<float>::quiet_NaN();
+  const std::vector<uint16_t> gate = narrow(x);
+  for (int kind = 0; kind < 3; ++kind) {
+    const auto act = static_cast<DeviceActivation>(kind);
+    const DeviceBuffer plain = upload(gate);
+    ops().activate(plain.as<uint16_t>(), kRows, kWidth, kLd, act, nullptr);
+    const std::vector<float> all = download16(plain);
+    std::vector<float> want;
+    for (size_t r = 0; r < kRows; ++r) {
+      const auto row = all.begin() + static_cast<std::ptrdiff_t>(r * kLd);
+      want.insert(want.end(), row, row + kWidth);
+    }
+    for_schemes([&](const RoundScheme& scheme) {
+      const DeviceBuffer dx = upload(gate);
+      RoundedPlace p = place(scheme, kRows, kWidth);
+      ops().activate(dx.as<uint16_t>(), kRows, kWidth, kLd, act, &p.rows);
+      equal(p, want, kRows, kWidth);
+      EXPECT_EQ(download<uint16_t>(dx), gate);
+    });
+  }
+}
+
+TEST_P(RoundingTest, RowsAreRoundedInOrderAndByList) {
+  for (const size_t columns : {1, 63, 256, 300}) {
+    std::vector<float> x = random16(6 * columns, -2, 3);
+    spoil(&x, columns);
+    const DeviceBuffer dx = upload(narrow(x));
+    const std::vector<int32_t> list{11, 0, 5, 8, 9};  // two choices per row
+    const DeviceBuffer dl = upload(list);
+    for_schemes([&](const RoundScheme& scheme) {
+      RoundedPlace p = place(scheme, 6, columns);
+      ops().round_rows(dx.as<uint16_t>(), nullptr, 1, 6, static_cast<int64_t>(columns), p.rows);
+      equal(p, widen(narrow(x)), 6, columns);
+      RoundedPlace chosen = place(scheme, list.size(), columns);
+      ops().round_rows(dx.as<uint16_t>(), dl.as<int32_t>(), 2, static_cast<int64_t>(list.size()),
+                       static_cast<int64_t>(columns), chosen.rows);
+      std::vector<float> want;
+      for (const int32_t choice : list) {
+        const auto row = x.begin() + static_cast<std::ptrdiff_t>(columns) * (choice / 2);
+        want.insert(want.end(), row, row + static_cast<std::ptrdiff_t>(columns));
+      }
+      equal(chosen, widen(narrow(want)), list.size(), columns);
+    });
   }
 }
 
@@ -516,8 +710,13 @@ TEST_P(EngineOpsTest, RowsOfExperts) {
   near(download<float>(dsum), total, 1e-6, 1e-6);
 }
 
+std::string type_name(const ::testing::TestParamInfo<uint32_t>& p) {
+  return p.param == PLUQ_DTYPE_F16 ? "f16" : "bf16";
+}
 INSTANTIATE_TEST_SUITE_P(Types, EngineOpsTest, ::testing::Values(PLUQ_DTYPE_F16, PLUQ_DTYPE_BF16),
-                         [](const auto& p) { return p.param == PLUQ_DTYPE_F16 ? "f16" : "bf16"; });
+                         type_name);
+INSTANTIATE_TEST_SUITE_P(Types, RoundingTest, ::testing::Values(PLUQ_DTYPE_F16, PLUQ_DTYPE_BF16),
+                         type_name);
 
 TEST(Devices, AreParsed) {
   EXPECT_EQ(parse_device("").kind, PLUQ_DEVICE_CPU);

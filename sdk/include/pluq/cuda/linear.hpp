@@ -53,11 +53,13 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
     return io;
   }
 
-  // Refuses what no method of the SDK takes.
-  inline void plain_input(const LayerDesc& layer, const pluq_activation& x) {
-    if (x.rows != nullptr || x.quantized != nullptr) {
+  // Refuses what the method did not say that it takes.
+  inline void check_input(const LayerDesc& layer, const pluq_activation& x, bool takes_quantized) {
+    if (x.rows != nullptr)
+      throw unsupported("layer " + layer.name + ": ranges of rows are not built");
+    if (x.quantized != nullptr && !takes_quantized) {
       throw unsupported("layer " + layer.name +
-                        ": ranges of rows and rounded activations from the host are not built");
+                        ": this method takes no rounded activations from the host");
     }
   }
 
@@ -88,6 +90,9 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
       (void)max_tokens;
       return 0;
     }
+    // Whether apply uses x.quantized, whose layout abi.h says under DEVICES; x.data may be null
+    // then. Asked after plan.
+    virtual bool takes_quantized() const { return false; }
     // kept: the tensors in device memory, when the plan keeps them.
     virtual void apply(const pluq_exec& exec, const Tensors& kept, const pluq_activation& x,
                        const float* bias, const pluq_output& y) const = 0;
@@ -109,6 +114,7 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
       MethodInfo info = cpu_->describe();
       info.reason.clear();
       device_->describe(&info);
+      info.takes_quantized = device_->takes_quantized();
       return info;
     }
     std::vector<WeightSpec> create_weights() const override { return cpu_->create_weights(); }
@@ -122,7 +128,7 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
     }
     void apply_on_device(const pluq_exec& exec, const pluq_activation& x, const float* bias,
                          const pluq_output& y) const override {
-      plain_input(layer(), x);
+      check_input(layer(), x, device_->takes_quantized());
       device_->apply(exec, kept(), x, bias, y);
     }
     void dequantize(const Tensors& tensors, int64_t n_begin, int64_t n_end, float* out,

@@ -135,7 +135,8 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
       box.info = box.method->describe();
       const MethodInfo& m = box.info;
       pluq_method_info out{};
-      out.flags = m.provisional ? PLUQ_METHOD_PROVISIONAL : 0;
+      if (m.provisional) out.flags |= PLUQ_METHOD_PROVISIONAL;
+      if (m.takes_quantized) out.flags |= PLUQ_METHOD_TAKES_QUANTIZED;
       out.format = str(box.format_id);
       out.scheme = str(m.scheme);
       out.kernel = str(m.kernel);

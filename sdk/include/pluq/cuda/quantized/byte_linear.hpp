@@ -91,38 +91,27 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
 
     uint64_t workspace(int64_t m) const override { return parts(m).bytes; }
 
+    // Not where e4m3 codes are held as f16, where weights have zero points (their sums of codes
+    // may be of shorter runs than the scheme's), or where the scheme cannot say the bound or the
+    // static zero point.
+    bool takes_quantized() const override {
+      return facts_.rounds && !wide() && facts_.zeros.empty() && facts_.bound == 0 &&
+             (facts_.mode != RoundMode::kInt8Static || facts_.static_zero == 0);
+    }
+
     void apply(const pluq_exec& exec, const Tensors&, const pluq_activation& x, const float* bias,
                const pluq_output& y) const override {
       const Parts at = parts(x.m);
-      auto* space = static_cast<uint8_t*>(exec.workspace);
-      const Real x_type = real_type(x.dtype, "x");
       ByteGemm g;
       g.m = x.m, g.n = n_, g.k = k_;
       g.b = buffer_ + weights_at_;
       g.b_scale = reinterpret_cast<const float*>(buffer_ + scales_at_);
       g.b_group = facts_.group, g.b_rows = facts_.scale_rows;
-      g.a = space + at.codes, g.lda = byte_pitch(k_);
-      g.kind = kind(x_type), g.sm = sm_, g.sm_count = sm_count_;
-      RoundActivations r;
-      r.m = x.m, r.k = k_, r.x = x.data, r.ldx = x.ld, r.x_type = x_type;
-      r.codes = space + at.codes;
-      if (facts_.rounds) {
-        r.mode = facts_.mode, r.group = facts_.round_group;
-        r.static_scale = facts_.static_scale, r.static_zero = facts_.static_zero;
-        r.bound = facts_.bound, r.as_f16 = wide();
-        r.scales = reinterpret_cast<float*>(space + at.scales);
-        if (input_zeros()) r.zeros = reinterpret_cast<int32_t*>(space + at.zeros);
-        if (!facts_.zeros.empty()) {
-          r.sums = reinterpret_cast<int32_t*>(space + at.sums);
-          r.sum_group = facts_.group;
-        }
-        check(ops_for(exec).round(&exec, r));
-        g.a_scale = r.scales, g.a_zero = r.zeros, g.a_sum = r.sums;
-        g.a_group = facts_.mode == RoundMode::kFp8Group ? facts_.round_group : 0;
-      } else if (k_ % 8 == 0 && x.ld % 8 == 0 && reinterpret_cast<uintptr_t>(x.data) % 16 == 0) {
-        g.a = x.data, g.lda = x.ld;
+      g.kind = kind(real_type(x.dtype, "x")), g.sm = sm_, g.sm_count = sm_count_;
+      if (x.quantized != nullptr) {
+        take(*x.quantized, &g);
       } else {
-        check(ops_for(exec).cast(&exec, r, x_type));
+        make_input(exec, x, at, &g);
       }
       g.b_zero = facts_.zeros.empty() ? nullptr : zeros();
       g.b_sum = input_zeros() ? reinterpret_cast<const int32_t*>(buffer_ + sums_at_) : nullptr;
@@ -130,7 +119,8 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
       g.y = y.data, g.ldy = y.ld, g.y_type = real_type(y.dtype, "y");
       if (x.m >= kLibraryRows && library_fits() && by_library(exec, g, y)) return;
       g.splits = x.m <= 64 ? splits_[static_cast<size_t>(x.m - 1)] : 1;
-      if (g.splits > 1) g.partial = reinterpret_cast<float*>(space + at.partial);
+      if (g.splits > 1)
+        g.partial = reinterpret_cast<float*>(static_cast<uint8_t*>(exec.workspace) + at.partial);
       check(ops_for(exec).byte_gemm(&exec, g));
     }
 
@@ -174,6 +164,9 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
       g.x_scale = from.a_scale, g.w_scale = from.b_scale;
       return host_gemm(exec, g);
     }
+    int64_t round_group() const {
+      return facts_.mode == RoundMode::kFp8Group ? facts_.round_group : 0;
+    }
     struct Parts {
       uint64_t codes, scales, zeros, sums, partial, bytes;
     };
@@ -188,6 +181,44 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
           arena.add(m < 1 ? 0 : partial_bytes_[static_cast<size_t>(std::min<int64_t>(m, 64)) - 1]);
       p.bytes = arena.bytes();
       return p;
+    }
+    // A of the product from rows rounded by the host.
+    void take(const pluq_quantized& q, ByteGemm* g) const {
+      if (q.codes_ld < byte_pitch(k_) || q.codes_ld % kByteDepth != 0 ||
+          reinterpret_cast<uintptr_t>(q.codes) % 16 != 0) {
+        throw invalid("rounded activations: rows of " + std::to_string(k_) + " codes lie " +
+                      std::to_string(q.codes_ld) + " apart; expected are a multiple of 64 that " +
+                      "holds them, and a first row at a multiple of 16 bytes");
+      }
+      g->a = q.codes, g->lda = q.codes_ld;
+      g->a_scale = q.scales, g->a_zero = q.zeros, g->a_group = round_group();
+    }
+    // A of the product from x: rounded or copied into the workspace, or x as it is.
+    void make_input(const pluq_exec& exec, const pluq_activation& x, const Parts& at,
+                    ByteGemm* g) const {
+      auto* space = static_cast<uint8_t*>(exec.workspace);
+      g->a = space + at.codes, g->lda = byte_pitch(k_);
+      RoundActivations r;
+      r.m = x.m, r.k = k_, r.x = x.data, r.ldx = x.ld, r.x_type = real_type(x.dtype, "x");
+      r.codes = space + at.codes;
+      if (facts_.rounds) {
+        r.mode = facts_.mode, r.group = facts_.round_group;
+        r.static_scale = facts_.static_scale, r.static_zero = facts_.static_zero;
+        r.bound = facts_.bound, r.as_f16 = wide();
+        r.scales = reinterpret_cast<float*>(space + at.scales);
+        if (input_zeros()) r.zeros = reinterpret_cast<int32_t*>(space + at.zeros);
+        if (!facts_.zeros.empty()) {
+          r.sums = reinterpret_cast<int32_t*>(space + at.sums);
+          r.sum_group = facts_.group;
+        }
+        check(ops_for(exec).round(&exec, r));
+        g->a_scale = r.scales, g->a_zero = r.zeros, g->a_sum = r.sums;
+        g->a_group = round_group();
+      } else if (k_ % 8 == 0 && x.ld % 8 == 0 && reinterpret_cast<uintptr_t>(x.data) % 16 == 0) {
+        g->a = x.data, g->lda = x.ld;
+      } else {
+        check(ops_for(exec).cast(&exec, r, r.x_type));
+      }
     }
     // Products of 16-bit activations: without rounding, and where fp8 units are missing.
     bool wide() const {
