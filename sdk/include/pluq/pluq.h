@@ -29,18 +29,19 @@ void pluq_status_release(pluq_status *status); /* [any] NULL is allowed */
 /* ---------------------------------------------------------------- engine: plugins, threads, memory
  */
 
-typedef struct pluq_engine pluq_engine;
+typedef struct pluq_engine pluq_engine; /* plugins, threads and memory; opaque */
 
 #define PLUQ_ENGINE_TRIAL \
   1u /* try unknown plugins in a forked child first; only before the process has other threads */
 #define PLUQ_ENGINE_STRICT 2u /* only plugins on the allow list */
 
+/* Settings of an engine, read during pluq_engine_create; all zero but struct_size: the defaults. */
 typedef struct pluq_engine_options {
   uint32_t struct_size;
   uint32_t flags; /* PLUQ_ENGINE_* */
   const char *const *
       plugin_directories; /* absolute; NULL: pluq/plugins beside libpluq.so, and PLUQ_PLUGIN_PATH */
-  size_t plugin_directory_count;
+  size_t plugin_directory_count; /* entries of plugin_directories */
   const char *allow_list; /* file in the format of sha256sum, or NULL */
 
   /* Threads. parallel == NULL: n_workers threads of the library's own (0: one per usable CPU; 1:
@@ -49,15 +50,16 @@ typedef struct pluq_engine_options {
    * called by the thread that calls pluq, never nested. */
   int32_t n_workers;
   uint32_t reserved;
+  /* NULL: the library's own threads */
   void (*parallel)(void *user, void (*fn)(void *arg, int32_t worker, int32_t n_workers), void *arg);
-  void *parallel_user;
+  void *parallel_user; /* first argument of parallel */
 
   /* Memory of weights, workspaces and DLPack outputs. NULL: the library's own. allocate returns
    * `bytes` aligned to `alignment` (a power of two, at most 2 MiB) or NULL; release gets the same
    * sizes back. Both [any]. */
   void *(*allocate)(void *user, size_t bytes, size_t alignment);
-  void (*release)(void *user, void *data, size_t bytes);
-  void *memory_user;
+  void (*release)(void *user, void *data, size_t bytes); /* frees what allocate gave */
+  void *memory_user; /* first argument of allocate and release */
 } pluq_engine_options;
 
 /* [load] options may be NULL. */
@@ -66,8 +68,9 @@ void pluq_engine_destroy(pluq_engine *engine); /* [load] after all its layers; N
 
 /* ---------------------------------------------------------------- one linear layer */
 
-typedef struct pluq_linear pluq_linear;
+typedef struct pluq_linear pluq_linear; /* one loaded layer; opaque */
 
+/* Settings of a layer, read during pluq_linear_create. */
 typedef struct pluq_linear_options {
   uint32_t struct_size;
   uint32_t compute;     /* PLUQ_COMPUTE_EXACT, PLUQ_COMPUTE_FAST */
@@ -80,8 +83,8 @@ typedef struct pluq_linear_info { /* strings live as long as the layer */
   uint32_t struct_size;
   uint32_t reserved;
   int64_t in_features, out_features; /* K, N */
-  const char *format, *scheme, *kernel;
-  double bits_per_weight;
+  const char *format, *scheme, *kernel; /* "gptq", "int4 g128 sym", "int_gemm_avx2" */
+  double bits_per_weight;               /* scales and zero points included */
 } pluq_linear_info;
 
 /* [load] The layer `name` ("model.layers.0.mlp.up_proj") of the checkpoint directory or .gguf file,
@@ -104,21 +107,22 @@ pluq_status *pluq_linear_dequantize(pluq_linear *linear, int64_t n_begin, int64_
 /* Same layout as DLPack's DLTensor and DLManagedTensor (its version 0.x, "dltensor" capsules): cast
  * the pointers. */
 typedef struct pluq_dl_tensor {
-  void *data;
+  void *data;          /* plus byte_offset: the first element */
   int32_t device_type; /* 1: CPU */
-  int32_t device_id;
-  int32_t ndim;
+  int32_t device_id;   /* 0 */
+  int32_t ndim;        /* dimensions */
   uint8_t dtype_code; /* 2: float */
-  uint8_t dtype_bits;
-  uint16_t dtype_lanes;
-  int64_t *shape;
+  uint8_t dtype_bits; /* 32 */
+  uint16_t dtype_lanes; /* 1 */
+  int64_t *shape;       /* [ndim] */
   int64_t *strides; /* in elements; NULL: dense and row-major */
-  uint64_t byte_offset;
+  uint64_t byte_offset; /* from data */
 } pluq_dl_tensor;
+/* A tensor with its owner. */
 typedef struct pluq_dl_managed_tensor {
-  pluq_dl_tensor dl_tensor;
-  void *manager_ctx;
-  void (*deleter)(struct pluq_dl_managed_tensor *self);
+  pluq_dl_tensor dl_tensor;                             /* the tensor */
+  void *manager_ctx;                                    /* the owner's */
+  void (*deleter)(struct pluq_dl_managed_tensor *self); /* frees the tensor and this struct */
 } pluq_dl_managed_tensor;
 
 /* x: f32 on the CPU, [..., K] with unit stride along K and, beyond two dimensions, dense. It is
