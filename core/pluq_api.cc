@@ -26,7 +26,11 @@
 #include "plugin/host_table.h"
 #include "plugin/plugin_host.h"
 
-struct pluq_engine {
+namespace {
+
+// What layers need of their engine. Each holds on to it, so that an engine may be destroyed while
+// layers of it live.
+struct Engine {
   pluq::Allocator memory;
   std::unique_ptr<pluq::PluginHost> plugins;
   std::unique_ptr<pluq::ThreadPool>
@@ -38,8 +42,14 @@ struct pluq_engine {
   std::mutex turn;  // one computation at a time
 };
 
+}  // namespace
+
+struct pluq_engine {
+  std::shared_ptr<Engine> state;
+};
+
 struct pluq_linear {
-  pluq_engine* engine;
+  std::shared_ptr<Engine> engine;
   pluq::SingleLayer layer;
   pluq::Buffer workspace;
   int64_t max_tokens = 512;
@@ -58,6 +68,8 @@ pluq_status* guarded(const Body& body) noexcept {
   try {
     body();
     return nullptr;
+  } catch (const OutOfMemory& e) {
+    return make_status(PLUQ_STATUS_OUT_OF_MEMORY, e.what());
   } catch (const Error& e) {
     const int32_t code = e.kind() == ErrorKind::kInput || e.kind() == ErrorKind::kUsage
                              ? PLUQ_STATUS_INVALID
@@ -106,11 +118,11 @@ void add_own_plugins(PluginOptions* options) {
 // pointer is ours.
 struct CallerExec {
   pluq_exec exec{};
-  const pluq_engine* engine;
+  const Engine* engine;
   std::atomic<int32_t> arrived{0};
   std::atomic<uint32_t> phase{0};
 
-  explicit CallerExec(const pluq_engine& e, const Buffer& workspace) : engine(&e) {
+  explicit CallerExec(const Engine& e, const Buffer& workspace) : engine(&e) {
     exec.struct_size = sizeof exec;
     exec.device_kind = PLUQ_DEVICE_CPU;
     exec.host = &host_table();
@@ -119,7 +131,7 @@ struct CallerExec {
     exec.worker = -1;
     exec.n_workers = e.n_workers;
     exec.parallel = [](const pluq_exec* x, void (*fn)(void*, int32_t, int32_t), void* user) {
-      const pluq_engine& owner = *reinterpret_cast<const CallerExec*>(x)->engine;
+      const Engine& owner = *reinterpret_cast<const CallerExec*>(x)->engine;
       owner.parallel(owner.parallel_user, fn, user);
     };
     exec.barrier = [](const pluq_exec* x, int32_t) {
@@ -145,6 +157,9 @@ void forward(pluq_linear& l, const float* x, int64_t ldx, int64_t m, float* y, i
     fail_usage("ldx is {} and ldy {}, expected at least {} and {}", ldx, ldy, linear.in_features(),
                linear.out_features());
   }
+  constexpr int64_t kMost = INT64_MAX / static_cast<int64_t>(sizeof(float));
+  if (std::max(ldx, ldy) > kMost / m)
+    fail_usage("m is {}, ldx {} and ldy {}: more than there can be in memory", m, ldx, ldy);
   const std::lock_guard lock(l.engine->turn);
   const auto run = [&](const pluq_exec* exec) {
     for (int64_t row = 0; row < m; row += l.max_tokens) {
@@ -186,7 +201,7 @@ struct Owned {  // behind manager_ctx
   Buffer memory;
 };
 
-std::unique_ptr<Owned> new_tensor(const pluq_engine& engine, std::vector<int64_t> shape) {
+std::unique_ptr<Owned> new_tensor(const Engine& engine, std::vector<int64_t> shape) {
   auto out = std::make_unique<Owned>();
   int64_t elements = 1;
   out->strides.resize(shape.size());
@@ -231,15 +246,29 @@ std::pair<int64_t, int64_t> rows_of(const pluq_dl_tensor& x, int64_t k) {
       fail_usage("x has a dimension of {}", x.shape[d]);
     rows *= x.shape[d];
   }
-  if (x.strides == nullptr) return {rows, k};
+  if (rows > 0 && x.data == nullptr) fail_usage("the data of x is NULL");
+  if ((reinterpret_cast<uintptr_t>(x.data) + x.byte_offset) % alignof(float) != 0)
+    fail_usage("the data of x with its byte_offset of {} is not aligned to 4 bytes", x.byte_offset);
+  if (x.strides == nullptr || rows == 0) return {rows, k};
   if (x.strides[last] != 1 && k > 1)
     fail_usage("x has a stride of {} along its columns, expected 1", x.strides[last]);
-  const int64_t ld = last == 0 ? k : x.strides[last - 1];
-  for (int d = last - 1; d > 0; --d) {
-    if (x.strides[d - 1] != x.strides[d] * x.shape[d] && x.shape[d - 1] > 1)
-      fail_usage("the rows of x are not evenly spaced");
+  // Rows lie as far apart as those of the innermost dimension that has more than one; strides of
+  // dimensions of 1 mean nothing.
+  int64_t ld = 0, expected = 0;
+  for (int d = last - 1; d >= 0; --d) {
+    if (x.shape[d] == 1) continue;
+    if (ld == 0) {
+      ld = x.strides[d];
+      if (ld < k) fail_usage("the rows of x are {} apart, expected at least {}", ld, k);
+      expected = ld;
+    } else if (x.strides[d] != expected) {
+      fail_usage(
+          "the rows of x are not evenly spaced: dimension {} has a stride of {}, expected {}", d,
+          x.strides[d], expected);
+    }
+    if (__builtin_mul_overflow(expected, x.shape[d], &expected))
+      fail_usage("x has a dimension of {} with a stride of {}", x.shape[d], x.strides[d]);
   }
-  if (ld < k && rows > 1) fail_usage("the rows of x are {} apart, expected at least {}", ld, k);
   return {rows, std::max(ld, k)};
 }
 
@@ -269,11 +298,19 @@ pluq_status* pluq_engine_create(const pluq_engine_options* given, pluq_engine** 
       fail_usage("n_workers is {}, expected 0 to 1024", o.n_workers);
     if (o.parallel != nullptr && o.n_workers < 1)
       fail_usage("parallel needs n_workers, the number of its workers");
-    auto engine = std::make_unique<pluq_engine>();
+    auto handle = std::make_unique<pluq_engine>();
+    auto engine = std::make_shared<Engine>();
     engine->memory = {o.allocate, o.release, o.memory_user};
     PluginOptions plugins;
-    for (size_t i = 0; i < o.plugin_directory_count; ++i)
-      plugins.directories.emplace_back(required(o.plugin_directories, "plugin_directories")[i]);
+    for (size_t i = 0; i < o.plugin_directory_count; ++i) {
+      const char* directory = required(o.plugin_directories, "plugin_directories")[i];
+      if (directory == nullptr) fail_usage("plugin_directories[{}] is NULL", i);
+      if (directory[0] != '/') {
+        fail_usage("plugin_directories[{}] is '{}', expected an absolute path", i,
+                   printable(directory));
+      }
+      plugins.directories.emplace_back(directory);
+    }
     plugins.search_defaults = o.plugin_directory_count == 0;
     if (plugins.search_defaults) add_own_plugins(&plugins);
     if (o.allow_list != nullptr) plugins.allow_list = o.allow_list;
@@ -284,15 +321,16 @@ pluq_status* pluq_engine_create(const pluq_engine_options* given, pluq_engine** 
     engine->parallel_user = o.parallel_user;
     engine->n_workers = o.n_workers > 0 ? o.n_workers : usable_cpus();
     engine->pool = std::make_unique<ThreadPool>(o.parallel != nullptr ? 1 : engine->n_workers);
-    *out = engine.release();
+    handle->state = std::move(engine);
+    *out = handle.release();
   });
 }
 void pluq_engine_destroy(pluq_engine* engine) { delete engine; }
 
-pluq_status* pluq_linear_create(pluq_engine* engine, const char* checkpoint, const char* name,
+pluq_status* pluq_linear_create(pluq_engine* handle, const char* checkpoint, const char* name,
                                 const pluq_linear_options* given, pluq_linear** out) {
   return guarded([&] {
-    required(engine, "engine");
+    const std::shared_ptr<Engine> engine = required(handle, "engine")->state;
     required(out, "linear");
     pluq_linear_options o = read(given);
     if (given == nullptr) o.compute = PLUQ_COMPUTE_FAST;
@@ -323,6 +361,7 @@ pluq_status* pluq_linear_create(pluq_engine* engine, const char* checkpoint, con
 void pluq_linear_destroy(pluq_linear* linear) { delete linear; }
 
 void pluq_linear_describe(const pluq_linear* linear, pluq_linear_info* info) {
+  if (linear == nullptr || info == nullptr) return;
   const LayerReport& r = linear->layer.linear.report();
   pluq_linear_info out{};
   out.struct_size = info->struct_size;

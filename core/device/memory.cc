@@ -79,8 +79,8 @@ Buffer::Buffer(size_t bytes, std::string_view what) : size_(bytes) {
   const size_t rounded = (bytes + alignment - 1) / alignment * alignment;
   void* data = rounded < bytes ? nullptr : allocate(alignment, rounded);
   if (data == nullptr) {
-    fail(ErrorKind::kFailed, "out of memory: {} needs {:.1f} MiB, {:.1f} MiB are available", what,
-         mib(bytes), mib(available_memory()));
+    throw OutOfMemory(fmt::format("out of memory: {} needs {:.1f} MiB, {:.1f} MiB are available",
+                                  what, mib(bytes), mib(available_memory())));
   }
   if (large) ::madvise(data, rounded, MADV_HUGEPAGE);
   std::memset(data, 0, rounded);
@@ -111,8 +111,8 @@ uint64_t available_memory() {
 void require_memory(uint64_t bytes, std::string_view what) {
   const uint64_t available = available_memory();
   if (bytes > available) {
-    fail(ErrorKind::kFailed, "{} needs {:.1f} MiB of memory, {:.1f} MiB are available", what,
-         mib(bytes), mib(available));
+    throw OutOfMemory(fmt::format("{} needs {:.1f} MiB of memory, {:.1f} MiB are available", what,
+                                  mib(bytes), mib(available)));
   }
 }
 

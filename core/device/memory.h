@@ -4,16 +4,24 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <string_view>
 #include <utility>
 
+#include "base/error.h"
+
 namespace pluq {
+
+class OutOfMemory : public Error {
+ public:
+  explicit OutOfMemory(const std::string& text) : Error(ErrorKind::kFailed, text) {}
+};
 
 // Zero-filled memory, 64-byte aligned, on huge pages where it is large enough to fill one.
 class Buffer {
  public:
   Buffer() = default;
-  // Throws Error(kFailed) that says what the memory was for, how much was asked and how much there
+  // Throws OutOfMemory that says what the memory was for, how much was asked and how much there
   // is.
   Buffer(size_t bytes, std::string_view what);
   ~Buffer();
@@ -37,7 +45,7 @@ class Buffer {
 // whichever is less.
 uint64_t available_memory();
 
-// Throws Error(kFailed) with both numbers when `bytes` are more than available_memory().
+// Throws OutOfMemory with both numbers when `bytes` are more than available_memory().
 void require_memory(uint64_t bytes, std::string_view what);
 
 }  // namespace pluq

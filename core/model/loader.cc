@@ -379,10 +379,10 @@ SingleLayer load_layer(const PluginHost& host, ThreadPool& pool, const LoadOptio
   std::string near;
   for (const LayerRequest& request : make_plan(opened.config, *opened.checkpoint).linears()) {
     if (request.kind == "embedding") continue;
-    if (request.name != name && request.alias != name) {
+    if (request.name != name && (request.alias.empty() || request.alias != name)) {
       const size_t dot = name.rfind('.');
       const std::string last = dot == std::string::npos ? name : name.substr(dot + 1);
-      if (near.size() < 200 && request.name.find(last) != std::string::npos)
+      if (near.size() < 200 && !last.empty() && request.name.find(last) != std::string::npos)
         near += (near.empty() ? "" : ", ") + request.name;
       continue;
     }

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The examples of embedding, built against libpluq by every C compiler here and run over a dense and a quantized layer.
+# The examples of embedding, built against libpluq by every C compiler here and run over a dense and a quantized layer;
+# and what libpluq answers to wrong use.
 # Usage: embed.sh SOURCE_DIR BUILD_DIR
 set -euo pipefail
 source=$1 build=$2
@@ -14,6 +15,9 @@ for compiler in gcc clang-19; do
   "$compiler" -std=c11 -Wall -Wextra -Wshadow -Wpedantic -Werror "$source/sdk/examples/embed/linear.c" -I "$source/sdk/include" \
     -L "$build/lib" -Wl,-rpath,"$build/lib" -lpluq -lpthread -lm -o "$work/linear"
   for m in "$model" "$work/w4"; do "$work/linear" "$plugins" "$m" "$layer"; done
+  "$compiler" -std=c11 -Wall -Wextra -Wshadow -Wpedantic -Werror "$source/tests/abi/embed_misuse.c" -I "$source/sdk/include" \
+    -L "$build/lib" -Wl,-rpath,"$build/lib" -lpluq -lpthread -o "$work/misuse"
+  for m in "$model" "$work/w4"; do "$work/misuse" "$plugins" "$m" "$layer" model.layers.0.self_attn.q_proj; done
 done
 python3 "$source/sdk/examples/embed/linear.py" "$build/lib/libpluq.so" "$work/w4" "$layer" "$plugins"
 # Without a directory the plugins beside the library are found.

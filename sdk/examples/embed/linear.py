@@ -1,9 +1,15 @@
 #!/usr/bin/env python3
 """One linear layer of a checkpoint from Python, through ctypes alone:
     linear.py <pluq>/lib/libpluq.so MODEL model.layers.0.mlp.up_proj [PLUGIN_DIR]
-With NumPy the weight is taken over without a copy through DLPack's layout; the check of y = x W^T is pure Python."""
+Where NumPy is installed, x goes in and y and W come out through DLPack without a copy. The check of y = x W^T is pure
+Python."""
 import ctypes as c
 import sys
+
+try:
+    import numpy
+except ImportError:
+    numpy = None
 
 
 class EngineOptions(c.Structure):
@@ -37,10 +43,29 @@ DLManagedTensor._fields_ = [('dl_tensor', DLTensor), ('manager_ctx', c.c_void_p)
                             ('deleter', c.CFUNCTYPE(None, c.POINTER(DLManagedTensor)))]
 
 
+# The two calls of CPython that make and open DLPack's capsules.
+capsule_new = c.PYFUNCTYPE(c.py_object, c.c_void_p, c.c_char_p, c.c_void_p)(('PyCapsule_New', c.pythonapi))
+capsule_pointer = c.PYFUNCTYPE(c.c_void_p, c.py_object, c.c_char_p)(('PyCapsule_GetPointer', c.pythonapi))
+
+
+class Tensor:
+    """A result of libpluq for numpy.from_dlpack and its like: they call the deleter when their array goes. Take it over once."""
+
+    def __init__(self, managed):
+        self.managed = managed
+
+    def __dlpack_device__(self):
+        return 1, 0  # the CPU
+
+    def __dlpack__(self, **_):
+        return capsule_new(c.cast(self.managed, c.c_void_p), b'dltensor', None)
+
+
 class Pluq:
     def __init__(self, library, plugin_dir=None):
         self.lib = c.CDLL(library)
-        for name in ('pluq_engine_create', 'pluq_linear_create', 'pluq_linear_forward', 'pluq_linear_dequantize_dlpack'):
+        for name in ('pluq_engine_create', 'pluq_linear_create', 'pluq_linear_forward', 'pluq_linear_dequantize_dlpack',
+                     'pluq_linear_forward_dlpack'):
             getattr(self.lib, name).restype = c.c_void_p
         self.lib.pluq_status_message.restype = c.c_char_p
         self.lib.pluq_status_message.argtypes = self.lib.pluq_status_release.argtypes = [c.c_void_p]
@@ -66,6 +91,34 @@ class Pluq:
         return out
 
 
+    def forward(self, layer, x):
+        """y of an array of float32 that has __dlpack__ (NumPy, PyTorch on the CPU); x stays the caller's."""
+        capsule = x.__dlpack__()
+        given = c.cast(capsule_pointer(capsule, b'dltensor'), c.POINTER(DLManagedTensor))
+        y = c.POINTER(DLManagedTensor)()
+        self.check(self.lib.pluq_linear_forward_dlpack(layer, c.byref(given.contents.dl_tensor), c.byref(y)))
+        return Tensor(y)
+
+    def weight(self, layer):
+        w = c.POINTER(DLManagedTensor)()
+        self.check(self.lib.pluq_linear_dequantize_dlpack(layer, c.byref(w)))
+        return Tensor(w)
+
+
+def with_numpy(pluq, layer, k):
+    """True when y is x W^T, with arrays that lie where libpluq and NumPy put them."""
+    x = numpy.sin(numpy.arange(2 * 3 * k, dtype=numpy.float32)).reshape(2, 3, k)
+    y, w = numpy.from_dlpack(pluq.forward(layer, x)), numpy.from_dlpack(pluq.weight(layer))
+    error = numpy.abs(y - x.astype(numpy.float64) @ w.T.astype(numpy.float64)).max() / numpy.abs(y).max()
+    print(f'NumPy {numpy.__version__}: y {y.shape}, W {w.shape}, difference {error:.1e}')
+    try:
+        pluq.forward(layer, x.astype(numpy.float64))
+        return False
+    except RuntimeError as refusal:
+        print('float64:', refusal)
+    return y.shape == (2, 3, w.shape[0]) and error < 1e-5
+
+
 def main():
     if len(sys.argv) not in (4, 5):
         sys.exit(__doc__)
@@ -85,6 +138,7 @@ def main():
     largest = max(abs(v) for v in y)
     print(f'difference from the dequantized weight: {worst / largest:.1e}')
     managed.contents.deleter(managed)
+    good = numpy is None or with_numpy(pluq, layer, k)
     try:
         pluq.linear(sys.argv[2], 'no.such.layer')
         sys.exit('a layer that is not there was accepted')
@@ -92,7 +146,7 @@ def main():
         print('a layer that is not there:', error)
     pluq.lib.pluq_linear_destroy(layer)
     pluq.lib.pluq_engine_destroy(pluq.engine)
-    sys.exit(0 if worst < 1e-5 * largest else 1)
+    sys.exit(0 if worst < 1e-5 * largest and good else 1)
 
 
 main()

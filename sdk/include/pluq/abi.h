@@ -55,16 +55,16 @@ extern "C" {
 /* ---------------------------------------------------------------- value types, frozen */
 
 typedef struct pluq_str { /* UTF-8, not NUL-terminated; {NULL, 0} is empty */
-  const char *data;
-  size_t size;
+  const char *data; /* NULL when size is 0 */
+  size_t size; /* bytes */
 } pluq_str;
 
 /* A caller's text buffer. The callee writes at most `capacity` bytes and sets `size` to what it wrote; longer text is
  * cut. data may be NULL when capacity is 0. */
 typedef struct pluq_text {
-  char *data;
-  size_t capacity;
-  size_t size;
+  char *data; /* the caller's */
+  size_t capacity; /* bytes that fit */
+  size_t size; /* bytes written */
 } pluq_text;
 
 typedef struct pluq_status pluq_status; /* made by the host, opaque */
@@ -83,13 +83,15 @@ typedef struct pluq_exec pluq_exec;
 
 /* ---------------------------------------------------------------- the host's table */
 
+/* Levels of pluq_host.log. */
 #define PLUQ_LOG_DEBUG 0
 #define PLUQ_LOG_INFO 1
 #define PLUQ_LOG_WARNING 2
 
+/* What the host offers to plugins. Process lifetime. */
 struct pluq_host {
   uint32_t struct_size;
-  uint32_t abi_major;
+  uint32_t abi_major; /* PLUQ_ABI_MAJOR */
   uint32_t abi_minor; /* the effective minor of this conversation */
   uint32_t reserved;
   pluq_str name;    /* "pluq"; process lifetime */
@@ -143,6 +145,7 @@ typedef struct pluq_host_match {
 
 /* ---------------------------------------------------------------- devices and execution */
 
+/* Kinds of devices: an open set. */
 #define PLUQ_DEVICE_CPU 1u
 #define PLUQ_DEVICE_CUDA 2u
 #define PLUQ_DEVICE_CUDA_EMULATED 3u
@@ -166,17 +169,18 @@ typedef struct pluq_host_match {
 #define PLUQ_CPU_AMX_INT8 (UINT64_C(1) << 17)
 #define PLUQ_CPU_AMX_BF16 (UINT64_C(1) << 18)
 
+/* A device that layers may run on, as far as plugins may use it. */
 typedef struct pluq_device {
   uint32_t struct_size;
   uint32_t kind;  /* PLUQ_DEVICE_* */
   int32_t index;  /* CUDA ordinal; 0 on the CPU */
   int32_t n_workers; /* CPU: workers guaranteed to run at the same time inside exec->parallel */
-  uint64_t cpu_features;
+  uint64_t cpu_features; /* PLUQ_CPU_* bits */
   uint64_t l1d_bytes, l2_bytes, l3_bytes; /* CPU, per core, per core, shared; 0 unknown */
   uint32_t compute_capability;            /* CUDA: 80, 89, 90, ... */
-  uint32_t sm_count;
+  uint32_t sm_count; /* CUDA: multiprocessors */
   uint64_t shared_optin_bytes; /* largest dynamic shared memory of one block */
-  uint64_t memory_bytes;
+  uint64_t memory_bytes; /* CUDA: all of the device's memory; 0 unknown */
 } pluq_device;
 
 #define PLUQ_EXEC_CAPTURING 1u     /* a CUDA graph is being captured */
@@ -185,17 +189,17 @@ typedef struct pluq_device {
 /* What a computation runs on. The host sets it up per call; valid for the call. */
 struct pluq_exec {
   uint32_t struct_size;
-  uint32_t device_kind;
-  int32_t device_index;
+  uint32_t device_kind; /* PLUQ_DEVICE_* */
+  int32_t device_index; /* CUDA ordinal; 0 on the CPU */
   uint32_t flags;        /* PLUQ_EXEC_* */
-  const pluq_host *host;
+  const pluq_host *host; /* the table that the entry got */
   void *stream;          /* CUDA: the native stream. The current device is set by the host and must not be changed */
   void *workspace;       /* host memory of the device, 64-byte aligned, contents undefined */
-  uint64_t workspace_bytes;
+  uint64_t workspace_bytes; /* at least what workspace() asked for */
   /* CPU threads. worker < 0: nobody else is here; call parallel to use the pool. worker >= 0: the host is inside a
    * region already, all n_workers call this function with the same arguments and each does its own share. */
   int32_t worker;
-  int32_t n_workers;
+  int32_t n_workers; /* how many share the work; 1 on CUDA devices */
   /* Runs fn(user, worker, n_workers) once on every worker and returns when all are done; static, not nestable, only
    * when worker < 0. */
   void (*parallel)(const pluq_exec *exec, void (*fn)(void *user, int32_t worker, int32_t n_workers), void *user);
@@ -210,12 +214,12 @@ struct pluq_exec {
 typedef struct pluq_tensor {
   uint32_t struct_size;
   uint32_t rank; /* 0 .. PLUQ_MAX_RANK */
-  pluq_str name;
-  pluq_dtype dtype;
+  pluq_str name; /* the suffix; the full name in a probe */
+  pluq_dtype dtype; /* of its elements */
   uint32_t device_kind; /* where data lives */
-  int64_t shape[PLUQ_MAX_RANK];
-  const void *data;
-  uint64_t data_bytes;
+  int64_t shape[PLUQ_MAX_RANK]; /* in elements as stored, the innermost last */
+  const void *data; /* or NULL */
+  uint64_t data_bytes; /* of the whole tensor, also when data is NULL */
 } pluq_tensor;
 
 /* How the host may fill a tensor with plausible random contents (bench-linear, the probe of an unknown plugin, the
@@ -226,11 +230,12 @@ typedef struct pluq_tensor {
 #define PLUQ_SAMPLE_INDEX 3u /* integers 0 .. below-1, each used `per` times in order (g_idx) */
 #define PLUQ_SAMPLE_SHAPE 4u /* the layer's [N, K] as integers (weight_shape) */
 #define PLUQ_SAMPLE_BYTES 5u /* fill() writes the bytes */
+/* One way to fill a tensor; embedded in pluq_weight_spec, frozen. */
 typedef struct pluq_sample {
   uint32_t struct_size;
   uint32_t kind; /* PLUQ_SAMPLE_* */
-  double lo, hi;
-  int64_t below, per;
+  double lo, hi; /* of REAL */
+  int64_t below, per; /* of INDEX */
   void (*fill)(void *method, pluq_str suffix, uint64_t seed, void *data, uint64_t data_bytes); /* [load] */
 } pluq_sample;
 
@@ -242,18 +247,18 @@ typedef struct pluq_weight_spec {
   uint32_t struct_size;
   uint32_t flags; /* PLUQ_WEIGHT_* */
   pluq_str suffix; /* valid until the method is destroyed */
-  pluq_dtype dtype;
-  uint32_t rank;
+  pluq_dtype dtype; /* of its elements as stored */
+  uint32_t rank; /* 0 .. PLUQ_MAX_RANK */
   int64_t shape[PLUQ_MAX_RANK];     /* of the whole tensor in the file */
   int64_t box_begin[PLUQ_MAX_RANK]; /* of this shard; the whole tensor when the layer is not split */
-  int64_t box_end[PLUQ_MAX_RANK];
+  int64_t box_end[PLUQ_MAX_RANK]; /* exclusive */
   /* Informational, for inspect and for other engines' loaders. */
   int32_t input_dim;  /* the dimension that runs along K, or -1 */
   int32_t output_dim; /* the dimension that runs along N, or -1 */
   int32_t packed_dim; /* the dimension in which elements are packed, or -1 */
   int32_t pack_elements, pack_words; /* a ratio: 3 bits store 32 elements in 3 words */
   int64_t group_size; /* along K; 0 when the tensor has no groups, -1 one group over all of K */
-  pluq_sample sample;
+  pluq_sample sample; /* plausible contents */
 } pluq_weight_spec;
 
 /* ---------------------------------------------------------------- layers */
@@ -263,27 +268,28 @@ typedef struct pluq_weight_spec {
 #define PLUQ_ACTIVATIONS_CHECKPOINT 0u /* rounded exactly as the checkpoint says */
 #define PLUQ_ACTIVATIONS_FLOAT 1u      /* nothing is rounded below 16 bits */
 
+/* One linear layer, or a shard of it, that a method is wanted for. */
 typedef struct pluq_layer_desc {
   uint32_t struct_size;
   uint32_t compute;     /* PLUQ_COMPUTE_* asked for */
   uint32_t activations; /* PLUQ_ACTIVATIONS_* asked for */
-  uint32_t has_bias;
+  uint32_t has_bias; /* 1: apply may get a bias */
   pluq_str name;         /* the checkpoint's own name: model.layers.0.self_attn.q_proj */
   pluq_str kind;         /* open set: "linear", "lm_head", "embedding", "expert" */
   pluq_str module_class; /* class name that checkpoints use as a target: "Linear", "Embedding" */
   int64_t in_features;   /* K of the whole layer */
   int64_t out_features;  /* N of the whole layer */
   int64_t in_begin, in_end;   /* this shard; [0, K) and [0, N) when the layer is not split */
-  int64_t out_begin, out_end;
+  int64_t out_begin, out_end; /* rows of W in this shard */
   const int64_t *output_parts; /* rows of each part of a tensor fused on disk (q, k, v), or NULL */
-  size_t output_parts_count;
+  size_t output_parts_count; /* entries of output_parts */
   pluq_dtype activation_dtype; /* of x and y */
   int64_t max_tokens;          /* largest M that apply will see */
   uint64_t max_workspace_bytes; /* 0: no limit */
   /* The tensors that the file holds under this name. tensors_known = 0: no list; decide by configuration and name. */
   uint32_t tensors_known;
-  const pluq_tensor *tensors;
-  size_t tensor_stride, tensor_count;
+  const pluq_tensor *tensors; /* headers; data may be NULL */
+  size_t tensor_stride, tensor_count; /* bytes from one to the next; how many */
 } pluq_layer_desc;
 
 /* How a method rounds its activations. Published so that the host may round once for several methods. */
@@ -297,12 +303,13 @@ typedef struct pluq_activation_scheme {
   pluq_dtype dtype;    /* I8, F8_E4M3, ... */
   int64_t group_size;  /* for GROUP */
   uint32_t dynamic;    /* 1: scales from the values of each call; 0: static, from the checkpoint */
-  uint32_t symmetric;
+  uint32_t symmetric; /* 1: codes have no zero point */
   double divisor;      /* scale = max|x| / divisor */
   pluq_str static_scale_suffix; /* tensor with the static scale ("input_scale"); valid for the method's life */
   const int32_t *permutation;   /* [K] column order in which groups are formed, or NULL; valid for the method's life */
 } pluq_activation_scheme;
 
+/* What a kernel multiplies in; sums are f32, of int8 int32. */
 #define PLUQ_ARITHMETIC_F32 1u
 #define PLUQ_ARITHMETIC_F16 2u
 #define PLUQ_ARITHMETIC_BF16 3u
@@ -314,6 +321,7 @@ typedef struct pluq_activation_scheme {
 #define PLUQ_METHOD_TAKES_ROWS 4u      /* apply uses x->rows */
 #define PLUQ_METHOD_CAPTURE_SAFE 8u    /* apply may run while a CUDA graph is captured */
 
+/* What a method says of itself, for people and for the host's plans. */
 typedef struct pluq_method_info {
   uint32_t struct_size;
   uint32_t flags;        /* PLUQ_METHOD_* */
@@ -322,7 +330,7 @@ typedef struct pluq_method_info {
   pluq_str kernel;       /* which kernel serves it: "int_gemm_avx2" */
   pluq_str reason;       /* why this kernel, when it is not the best; may be empty */
   uint32_t arithmetic;   /* PLUQ_ARITHMETIC_* */
-  pluq_activation_scheme activation_scheme;
+  pluq_activation_scheme activation_scheme; /* how x is rounded first */
   double error_bound;    /* relative error of y against dequantize() in double, after the activation scheme, row-wise L2 */
   double bits_per_weight; /* scales and zero points included */
 } pluq_method_info;
@@ -337,34 +345,37 @@ typedef struct pluq_quantized { /* activations already rounded in the method's p
   uint32_t struct_size;
   uint32_t reserved;
   const void *codes;   /* [M, K] in the scheme's dtype, columns in the scheme's order */
-  int64_t codes_ld;
+  int64_t codes_ld; /* distance between rows of codes, in elements */
   const float *scales; /* [M, groups] */
   const int32_t *zeros; /* [M, groups], or NULL */
   const int32_t *sums;  /* [M, groups] sums of codes, or NULL */
 } pluq_quantized;
 
+/* x of apply. */
 typedef struct pluq_activation {
   uint32_t struct_size;
-  uint32_t device_kind;
+  uint32_t device_kind; /* PLUQ_DEVICE_*: where data lives */
   const void *data; /* [M, K] */
-  pluq_dtype dtype;
-  int64_t m, k;
-  int64_t ld;
+  pluq_dtype dtype; /* F32 on the CPU; F16 or BF16 on CUDA devices */
+  int64_t m, k; /* rows, columns */
+  int64_t ld; /* distance between rows, in elements */
   const pluq_quantized *quantized; /* or NULL */
   const pluq_rows *rows;           /* or NULL; then m is an upper bound */
 } pluq_activation;
 
+/* y of apply and gather. */
 typedef struct pluq_output {
   uint32_t struct_size;
-  uint32_t device_kind;
+  uint32_t device_kind; /* PLUQ_DEVICE_*: where data lives */
   void *data; /* [M, N] */
-  pluq_dtype dtype;
-  int64_t m, n;
-  int64_t ld;
+  pluq_dtype dtype; /* F32 on the CPU; as x, or F32, on CUDA devices */
+  int64_t m, n; /* rows, columns */
+  int64_t ld; /* distance between rows, in elements */
 } pluq_output;
 
 /* ---------------------------------------------------------------- LinearMethod: how one layer stores and applies W */
 
+/* The run-time layout that a method wants, given the values of its tensors. */
 typedef struct pluq_process_plan {
   uint32_t struct_size;
   uint32_t keep_tensors; /* 1: apply reads the checkpoint tensors, the host keeps them */
@@ -406,8 +417,8 @@ typedef struct pluq_method_api {
 } pluq_method_api;
 
 typedef struct pluq_method { /* frozen pair */
-  const pluq_method_api *api;
-  void *self;
+  const pluq_method_api *api; /* process lifetime */
+  void *self; /* first argument of its functions */
 } pluq_method;
 
 /* Extension of a method, "pluq.embedding/1": rows of a table, for layers of kind "embedding". */
@@ -427,15 +438,17 @@ typedef struct pluq_embedding {
 #define PLUQ_VERDICT_LEAVE_UNQUANTIZED 2u /* the checkpoint says that this layer is plain */
 #define PLUQ_VERDICT_UNSUPPORTED 3u       /* mine, but not built: choice->reason says what */
 
+/* The answer of get_quant_method. */
 typedef struct pluq_method_choice {
   uint32_t struct_size;
-  uint32_t verdict;
-  int32_t score;
+  uint32_t verdict; /* PLUQ_VERDICT_* */
+  int32_t score; /* 1 .. 1000 with USE: the highest of all formats serves the layer */
   uint32_t reserved;
   pluq_text reason;   /* the caller's buffer: why, for any verdict but USE */
   pluq_method method; /* with USE; the host destroys it */
 } pluq_method_choice;
 
+/* The functions of a config: one checkpoint as one format reads it. */
 typedef struct pluq_config_api {
   uint32_t struct_size;
   uint32_t reserved;
@@ -447,12 +460,13 @@ typedef struct pluq_config_api {
 } pluq_config_api;
 
 typedef struct pluq_config { /* frozen pair */
-  const pluq_config_api *api;
-  void *self;
+  const pluq_config_api *api; /* process lifetime */
+  void *self; /* first argument of its functions */
 } pluq_config;
 
 /* ---------------------------------------------------------------- Format: what a plugin registers */
 
+/* Types of options. */
 #define PLUQ_OPTION_INT 1u
 #define PLUQ_OPTION_REAL 2u
 #define PLUQ_OPTION_BOOL 3u
@@ -462,24 +476,25 @@ typedef struct pluq_config { /* frozen pair */
 typedef struct pluq_option {
   uint32_t struct_size;
   uint32_t type;          /* PLUQ_OPTION_* */
-  pluq_str key;
+  pluq_str key; /* "group_size" */
   pluq_str default_value; /* as text; empty: no default */
   double min, max;        /* for INT and REAL, when min <= max */
   pluq_str choices;       /* accepted values separated by '|'; empty: any */
-  pluq_str help;
+  pluq_str help; /* one line for people */
 } pluq_option;
 
 /* All strings and arrays live as long as the process. */
 typedef struct pluq_format_info {
   uint32_t struct_size;
-  uint32_t option_stride;
+  uint32_t option_stride; /* bytes from one option to the next */
   pluq_str id;      /* "gptq"; [a-z0-9_]+, third parties may use reverse-DNS ids */
   pluq_str aliases; /* further quant_method strings it may claim, separated by ',' */
   pluq_str summary; /* one line for people */
-  const pluq_option *options;
-  size_t option_count;
+  const pluq_option *options; /* or NULL */
+  size_t option_count; /* how many */
 } pluq_format_info;
 
+/* What is known of a checkpoint before any format has claimed it. */
 typedef struct pluq_probe_request {
   uint32_t struct_size;
   uint32_t reserved;
@@ -487,36 +502,43 @@ typedef struct pluq_probe_request {
   pluq_str quant_method;    /* the quantization JSON's quant_method, or empty */
   const pluq_json *quantization; /* the checkpoint's quantization config, or NULL */
   const pluq_tensor *tensors;    /* full names; headers of the first layers */
-  size_t tensor_stride, tensor_count;
+  size_t tensor_stride, tensor_count; /* bytes from one to the next; how many */
 } pluq_probe_request;
 
+/* The answer of probe. */
 typedef struct pluq_probe_result {
   uint32_t struct_size;
   int32_t score;    /* 0: this checkpoint holds no layer of mine .. 1000 */
   pluq_text reason; /* the caller's buffer: why, also for 0 */
 } pluq_probe_result;
 
+/* What create_config makes a config from. */
 typedef struct pluq_config_request {
   uint32_t struct_size;
   uint32_t reserved;
-  pluq_str container;
+  pluq_str container; /* "safetensors", "gguf" */
   const pluq_json *quantization; /* the checkpoint's, or NULL */
   const pluq_json *options;      /* from YAML or --set, checked against the schema, or NULL */
   pluq_str architecture;         /* of the model, may be empty */
 } pluq_config_request;
 
+/* The functions of a format. */
 typedef struct pluq_format_api {
   uint32_t struct_size;
   uint32_t reserved;
+  /* [any] Id, aliases and options. */
   void (*describe)(void *format, pluq_format_info *info);                                              /* [any] */
+  /* [load] May this checkpoint hold layers of the format? */
   pluq_status *(*probe)(void *format, const pluq_probe_request *request, pluq_probe_result *result);   /* [load] */
+  /* [load] The host destroys the config. A wrong or missing key is INVALID with its name. */
   pluq_status *(*create_config)(void *format, const pluq_config_request *request, pluq_config *config); /* [load] */
+  /* [any] A table by id (pluq.quantizer/1, pluq.samples/1), or NULL. */
   const void *(*get_extension)(void *format, const char *id);                                          /* [any] */
 } pluq_format_api;
 
 typedef struct pluq_format { /* frozen pair */
-  const pluq_format_api *api;
-  void *self;
+  const pluq_format_api *api; /* process lifetime */
+  void *self; /* first argument of its functions */
 } pluq_format;
 
 /* ---------------------------------------------------------------- extension of a format: quantizing */
@@ -525,32 +547,35 @@ typedef struct pluq_format { /* frozen pair */
 #define PLUQ_QUANTIZER "pluq.quantizer/1"
 
 #define PLUQ_STATISTIC_NONE 0u /* round to nearest */
-#define PLUQ_STATISTIC_HESSIAN 1u
-#define PLUQ_STATISTIC_INPUT 2u
+#define PLUQ_STATISTIC_HESSIAN 1u /* context->hessian */
+#define PLUQ_STATISTIC_INPUT 2u /* context->input_stats */
 
+/* One linear layer of a group. */
 typedef struct pluq_quantize_layer {
   uint32_t struct_size;
   uint32_t reserved;
   pluq_str name; /* checkpoint name */
-  pluq_str kind;
-  int64_t in_features, out_features;
+  pluq_str kind; /* as in pluq_layer_desc */
+  int64_t in_features, out_features; /* K, N */
 } pluq_quantize_layer;
 
+/* A group of layers to quantize, or, in write_config, all that were. */
 typedef struct pluq_quantize_request {
   uint32_t struct_size;
   uint32_t reserved;
   pluq_str algorithm;       /* "rtn", ... */
   const pluq_json *options; /* checked against the format's schema, or NULL */
   pluq_dtype model_dtype;   /* 16- or 32-bit type of the source weights; the natural type for scales */
-  const pluq_quantize_layer *layers;
-  size_t layer_stride, layer_count;
+  const pluq_quantize_layer *layers; /* the group */
+  size_t layer_stride, layer_count; /* bytes from one to the next; how many */
 } pluq_quantize_request;
 
 typedef struct pluq_quantize_context pluq_quantize_context;
+/* What solve reads from and writes to. */
 struct pluq_quantize_context {
   uint32_t struct_size;
   uint32_t reserved;
-  const pluq_host *host;
+  const pluq_host *host; /* the table that the entry got */
   const pluq_exec *exec; /* worker < 0; may be used for parallel work */
   void *user;            /* the host's */
   /* Rows n_begin..n_end of layer `layer` (index into the request) as f32, out[(n - n_begin) * ld + k]. Reentrant. */
@@ -573,13 +598,15 @@ typedef struct pluq_quantizer_info { /* strings live as long as the process */
   pluq_str algorithms; /* separated by ',', the default first */
 } pluq_quantizer_info;
 
+/* Takes a text in pieces. */
 typedef struct pluq_text_sink {
   uint32_t struct_size;
   uint32_t reserved;
-  void *user;
-  void (*write)(void *user, const char *text, size_t size);
+  void *user; /* first argument of write */
+  void (*write)(void *user, const char *text, size_t size); /* appends */
 } pluq_text_sink;
 
+/* The functions of the extension. */
 typedef struct pluq_quantizer {
   uint32_t struct_size;
   uint32_t reserved;
@@ -606,34 +633,36 @@ typedef struct pluq_quantizer {
 #define PLUQ_NOTE_NAME "pluq"
 #define PLUQ_NOTE_TYPE 1u
 typedef struct pluq_manifest {
-  char magic[8];
+  char magic[8]; /* PLUQ_MANIFEST_MAGIC */
   uint32_t struct_size;
-  uint32_t abi_major;
-  uint32_t min_minor;
-  uint32_t max_minor;
+  uint32_t abi_major; /* PLUQ_ABI_MAJOR */
+  uint32_t min_minor; /* the oldest host minor it runs on */
+  uint32_t max_minor; /* the newest minor it makes use of */
   uint32_t elf_machine;    /* EM_X86_64 = 62 */
   uint32_t cuda_runtime;   /* 0: no CUDA code; else 12040 for 12.4 */
   uint32_t cuda_sm[8];     /* images carried; 0 ends the list */
   char id[64];             /* of the plugin */
-  char version[32];
+  char version[32]; /* of the plugin, "1.0.0" */
   char formats[256];       /* ids separated by ',' */
 } pluq_manifest;
 
-typedef struct pluq_registrar pluq_registrar;
+typedef struct pluq_registrar pluq_registrar; /* the host's, opaque; only for register_format */
 
+/* The host's half of the entry call. */
 typedef struct pluq_handshake {
   uint32_t struct_size;
-  uint32_t abi_major;
+  uint32_t abi_major; /* PLUQ_ABI_MAJOR */
   uint32_t min_minor, max_minor; /* what the host can work with */
-  pluq_registrar *registrar;
+  pluq_registrar *registrar; /* first argument of register_format */
   /* [load] Only during the entry call, and applied only when the entry returns success. The pair is copied; table and
    * object must live as long as the process. */
   pluq_status *(*register_format)(pluq_registrar *registrar, const pluq_format *format);
 } pluq_handshake;
 
+/* The plugin's half of the entry call. */
 typedef struct pluq_plugin_info {
   uint32_t struct_size;
-  uint32_t abi_major;
+  uint32_t abi_major; /* PLUQ_ABI_MAJOR */
   uint32_t min_minor, max_minor; /* what the plugin can work with */
   const pluq_manifest *manifest; /* the bytes of the note */
   void (*shutdown)(void); /* [load] or NULL; called once, before the process ends, after all objects are gone */

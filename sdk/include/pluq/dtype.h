@@ -14,9 +14,10 @@
 typedef struct pluq_dtype {
   uint32_t id;             /* PLUQ_DTYPE_* */
   uint32_t block_elements; /* 1 for scalar types */
-  uint32_t block_bytes;
+  uint32_t block_bytes;    /* size of a block */
 } pluq_dtype;
 
+/* Values of pluq_dtype.id, little-endian in files. */
 #define PLUQ_DTYPE_UNKNOWN 0u
 #define PLUQ_DTYPE_BOOL 1u
 #define PLUQ_DTYPE_U8 2u
@@ -32,10 +33,10 @@ typedef struct pluq_dtype {
 #define PLUQ_DTYPE_F32 12u
 #define PLUQ_DTYPE_F64 13u
 #define PLUQ_DTYPE_F8_E4M3 14u /* e4m3fn: no infinity, NaN only at 0x7f and 0xff */
-#define PLUQ_DTYPE_F8_E5M2 15u
+#define PLUQ_DTYPE_F8_E5M2 15u /* has infinities */
 #define PLUQ_DTYPE_F8_E8M0 16u /* a power of two, value 2^(byte - 127) */
-#define PLUQ_DTYPE_F8_E4M3FNUZ 17u
-#define PLUQ_DTYPE_F8_E5M2FNUZ 18u
+#define PLUQ_DTYPE_F8_E4M3FNUZ 17u /* NaN only at 0x80 */
+#define PLUQ_DTYPE_F8_E5M2FNUZ 18u /* NaN only at 0x80, no infinity */
 #define PLUQ_DTYPE_F4_E2M1 19u /* two per byte, the first in the low nibble */
 
 /* GGUF block types: this base plus ggml's type number, e.g. Q4_0 = 0x1000 + 2, Q4_K = 0x1000 + 12.

@@ -13,16 +13,21 @@ namespace pluq {
 namespace shard {
 inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
 
+  // Elements [begin, end) of one dimension.
   struct Range {
-    int64_t begin, end;
-    int64_t size() const { return end - begin; }
+    int64_t begin, end;                           // first, and one past the last
+    int64_t size() const { return end - begin; }  // how many
   };
 
+  // Columns (K) of the whole layer that this shard has.
   inline Range inputs(const LayerDesc& l) { return {l.in_begin, l.in_end}; }
+  // Rows (N) of the whole layer that this shard has.
   inline Range outputs(const LayerDesc& l) { return {l.out_begin, l.out_end}; }
+  // Whether the shard lacks columns.
   inline bool splits_inputs(const LayerDesc& l) {
     return l.in_begin != 0 || l.in_end != l.in_features;
   }
+  // Whether the shard lacks rows.
   inline bool splits_outputs(const LayerDesc& l) {
     return l.out_begin != 0 || l.out_end != l.out_features;
   }

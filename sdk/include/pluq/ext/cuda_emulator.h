@@ -13,6 +13,7 @@
 extern "C" {
 #endif
 
+/* Id for pluq_host.get_extension. */
 #define PLUQ_CUDA_EMULATOR "pluq.cuda_emulator/1"
 
 /* Detectors, a bit each. Divergent collectives, deadlock and the bounds of declared counts are
@@ -23,12 +24,13 @@ extern "C" {
 #define PLUQ_EMU_CHECK_GLOBAL 8u /* global accesses against the registered allocations */
 #define PLUQ_EMU_CHECK_ALL 15u
 
+/* Kinds of accesses. */
 #define PLUQ_EMU_READ 1u
 #define PLUQ_EMU_WRITE 2u
 #define PLUQ_EMU_ATOMIC \
   4u /* with WRITE: a read and a write that do not race with other atomic ones */
 
-#define PLUQ_EMU_OK 0
+#define PLUQ_EMU_OK 0 /* the kernel ran */
 #define PLUQ_EMU_INVALID \
   1 /* the launch itself is wrong: sizes, shared memory, a pointer that is no device memory */
 #define PLUQ_EMU_FAULT 2 /* a detector stopped the kernel */
@@ -40,29 +42,30 @@ typedef struct pluq_cuda_emulator pluq_cuda_emulator;
 typedef struct pluq_emu_block {
   uint32_t struct_size;
   uint32_t checks; /* PLUQ_EMU_CHECK_* */
-  const pluq_cuda_emulator *api;
-  void *stream;
+  const pluq_cuda_emulator *api; /* the table */
+  void *stream;                  /* of the launch */
   uint32_t sm; /* 80, 89, 90 */
-  uint32_t n_threads;
-  uint32_t grid_dim[3];
-  uint32_t block_dim[3];
-  uint32_t block_idx[3];
-  uint32_t thread_idx[3];
+  uint32_t n_threads;     /* of the block */
+  uint32_t grid_dim[3];   /* x, y, z, as the three below */
+  uint32_t block_dim[3];  /* threads */
+  uint32_t block_idx[3];  /* of this block */
+  uint32_t thread_idx[3]; /* of this thread */
   uint32_t thread; /* linear, x fastest */
-  uint32_t dynamic_bytes;
+  uint32_t dynamic_bytes; /* dynamic shared memory */
   unsigned char *shared; /* 1024-byte aligned; dynamic shared memory is at its beginning */
   uint32_t shared_bytes; /* all of it */
   uint32_t reserved;
 } pluq_emu_block;
 
+/* One kernel launch. */
 typedef struct pluq_emu_launch {
   uint32_t struct_size;
   uint32_t shared_bytes; /* dynamic shared memory */
   const char *name;      /* of the kernel, for messages */
-  uint32_t grid_dim[3];
-  uint32_t block_dim[3];
+  uint32_t grid_dim[3];  /* blocks in x, y, z */
+  uint32_t block_dim[3]; /* threads in x, y, z */
   void (*entry)(pluq_emu_block *block, void *args); /* called once by every CUDA thread */
-  void *args;
+  void *args;                                       /* second argument of entry */
 } pluq_emu_launch;
 
 /* Called once when all lanes of a collective are there. operands[i] is that of thread first_thread
@@ -105,7 +108,7 @@ struct pluq_cuda_emulator {
   /* cp.async: dst_bytes at offset dst, of which src_bytes come from src and the rest is zero. */
   void (*async_copy)(pluq_emu_block *block, uint32_t dst, const void *src, uint32_t dst_bytes,
                      uint32_t src_bytes, const char *file, uint32_t line);
-  void (*async_commit)(pluq_emu_block *block);
+  void (*async_commit)(pluq_emu_block *block); /* cp.async.commit_group */
   /* Waits until at most `pending` of this thread's groups are in flight; 0 also for copies not yet
    * committed when `all` is 1 (cp.async.wait_all). */
   void (*async_wait)(pluq_emu_block *block, uint32_t pending, uint32_t all, const char *file,

@@ -11,6 +11,7 @@
 extern "C" {
 #endif
 
+/* Id for pluq_host.get_extension. */
 #define PLUQ_GEMM "pluq.gemm/1"
 
 /* How many scales an 8-bit operand has. */
@@ -27,18 +28,19 @@ extern "C" {
 typedef struct pluq_gemm_args {
   uint32_t struct_size;
   uint32_t x_type, w_type, y_type; /* PLUQ_DTYPE_* */
-  int64_t m, n, k;
-  const void *x;
-  int64_t ldx;
-  const void *w;
-  int64_t ldw;
-  const float *bias;
-  void *y;
-  int64_t ldy;
+  int64_t m, n, k;                 /* rows of x and y, rows of w, columns of x and w */
+  const void *x;                   /* [m, k] */
+  int64_t ldx;                     /* distance between rows of x */
+  const void *w;                   /* [n, k] */
+  int64_t ldw;                     /* distance between rows of w */
+  const float *bias;               /* [n] or NULL */
+  void *y;                         /* [m, n] */
+  int64_t ldy;                     /* distance between rows of y */
   uint32_t x_scale_kind, w_scale_kind; /* PLUQ_GEMM_SCALE_* */
-  const float *x_scale, *w_scale;
+  const float *x_scale, *w_scale;      /* as many as the kind says, or NULL */
 } pluq_gemm_args;
 
+/* The table of the extension. */
 typedef struct pluq_gemm {
   uint32_t struct_size;
   uint32_t reserved;

@@ -13,16 +13,18 @@
 extern "C" {
 #endif
 
+/* Id for pluq_config_api.get_extension. */
 #define PLUQ_KV_CACHE "pluq.kv_cache/1"
 
+/* One attention block. */
 typedef struct pluq_kv_request {
   uint32_t struct_size;
   uint32_t reserved;
   pluq_str attention;            /* checkpoint name: "model.layers.0.self_attn" */
-  int64_t kv_heads, head_dim;
+  int64_t kv_heads, head_dim;    /* of the model */
   const pluq_tensor *tensors;    /* all tensors below it, named by suffix: "k_proj.k_scale";
                                   * data is NULL when only headers are known */
-  size_t tensor_stride, tensor_count;
+  size_t tensor_stride, tensor_count; /* bytes from one to the next; how many */
 } pluq_kv_request;
 
 /* Values: stored = round(clamp(x / scale)), x = stored * scale. A scale tensor is F32, F16 or BF16
@@ -40,9 +42,10 @@ typedef struct pluq_kv_answer {
   pluq_text v_scale;  /* may name one tensor */
   pluq_text unneeded; /* suffixes, separated by ',', of tensors that belong to the scheme but change
                        * nothing here (scales of queries, zero points that are 0) */
-  pluq_text reason;
+  pluq_text reason;   /* the caller's buffer: why, with UNSUPPORTED */
 } pluq_kv_answer;
 
+/* The table of the extension. */
 typedef struct pluq_kv_cache {
   uint32_t struct_size;
   uint32_t reserved;

@@ -12,7 +12,9 @@
 extern "C" {
 #endif
 
+/* Id for pluq_format_api.get_extension. */
 #define PLUQ_SAMPLES "pluq.samples/1"
+/* The table of the extension. */
 typedef struct pluq_samples {
   uint32_t struct_size;
   uint32_t reserved;
