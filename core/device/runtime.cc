@@ -52,8 +52,8 @@ OpenRuntimes& open_runtimes() {
   return runtimes;
 }
 
-// The emulator's detectors: without those of shared memory unless asked for, they take time and the
-// kernels' own tests have them on.
+// The emulator's detectors: bounds only unless asked for, the others take time and the kernels' own
+// tests have them on.
 uint32_t emulator_checks() {
   const char* text = std::getenv("PLUQ_CUDA_CHECKS");
   const std::string_view words = text == nullptr ? "" : text;

@@ -46,6 +46,9 @@ void all_primitives_kernel(gmem<const uint16_t> x, gmem<float> y, gmem<int32_t> 
   v += static_cast<float>(x.load_nc<u32x4>(0).v[0] ^ x.load_once<u32x4>(8).v[1]);
   v += static_cast<float>(x.load_cg<u32x2>(0).v[0] ^ x.load_nc<uint32_t>(2) ^ x.load16(16).v[3]);
   v += static_cast<float>(x.as<const uint8_t>().load(3)) + static_cast<float>((x + 5).load(1));
+  v += x.load_as<f32x2>(4).v[1] + f16_to_f32(x.load(7)) + bf16_to_f32(x.load(9)) +
+       bits_float(float_bits(v) + f32_to_e4m3_bits(v)) +
+       f16_to_f32(e4m3_to_f16_bits(static_cast<uint8_t>(n))) + shfl_xor(v, 2);
   v += shfl(v, 3) + shfl_up(v, 1) + shfl_down(v, 2) + (any_sync(v > 0) ? 1.0F : 0.0F);
   if (all_sync(v > 1)) v += static_cast<float>(ballot_sync(v > 2));
   atomic_max(words, 3, u);
@@ -58,6 +61,7 @@ void all_primitives_kernel(gmem<const uint16_t> x, gmem<float> y, gmem<int32_t> 
   atomic_add(y, 0, v);
   if (n < 0) device_trap("n is negative");
   y.store16(t * 4, u32x4{{u, u, u, u}});
+  y.store_as<f32x2>(2 * t, f32x2{{v, v}});
   y.store(t + static_cast<int>(block_idx().x * block_dim().x * grid_dim().y), v);
 }
 
@@ -74,6 +78,8 @@ PLUQ_KERNEL(128, 1)
 void hopper_kernel(gmem<const uint16_t> x, gmem<float> y) {
   PLUQ_DYNAMIC_SMEM(raw);
   PLUQ_STATIC_SMEM(uint64_t, bars, 2);
+  set_max_registers_down<232>();
+  set_max_registers_up<240>();
   const auto a = raw.view<uint16_t>(0, 64 * 64), b = raw.view<uint16_t>(8192, N * 64);
   if (thread_idx().x == 0) {
     mbar_init(bars, 0, 1);
@@ -104,7 +110,8 @@ void hopper_kernel(gmem<const uint16_t> x, gmem<float> y) {
   wgmma_commit();
   wgmma_wait<0>();
   wgmma_fence_registers<N / 2>(d);
-  y.store(thread_idx().x, wgmma_sum<N>(d) + wgmma_sum<N>(di));
+  y.store(thread_idx().x,
+          wgmma_sum<N>(d) + wgmma_sum<N>(di) + static_cast<float>(a.load(swizzled_128b(lane_id(), 3))));
 }
 template PLUQ_KERNEL(128, 1) void hopper_kernel<8>(gmem<const uint16_t>, gmem<float>);
 template PLUQ_KERNEL(128, 1) void hopper_kernel<16>(gmem<const uint16_t>, gmem<float>);

@@ -30,6 +30,7 @@ struct FakeDevice {
   uint8_t* upload(const void* data, uint64_t bytes) {
     uint8_t* p = allocate(bytes);
     if (bytes > 0) std::memcpy(p, data, bytes);
+    emulator.note_written(p, bytes);
     return p;
   }
   void prepare(pluq_exec* exec, void* workspace, uint64_t bytes) {
@@ -73,6 +74,7 @@ void FakeMethod::load_on_device(std::vector<FileTensor> shard, uint32_t sm) {
   device_ = std::make_shared<FakeDevice>(sm);
   uint8_t* buffer = device_->allocate(plan.buffer_bytes);
   std::memset(buffer, 0, plan.buffer_bytes);
+  device_->emulator.note_written(buffer, plan.buffer_bytes);
   for (pluq_tensor& t : tensors) {
     t.data = device_->upload(t.data, t.data_bytes);
     t.device_kind = PLUQ_DEVICE_CUDA_EMULATED;

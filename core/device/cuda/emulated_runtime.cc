@@ -52,7 +52,7 @@ void* EmulatedRuntime::allocate(uint64_t bytes, std::string_view what) {
     fail(ErrorKind::kFailed, "{}: {} bytes on the {} device: out of memory", what, bytes, name());
   }
   allocations_[data] = bytes;
-  emulator_.register_memory(data, bytes);
+  emulator_.register_memory(data, bytes, std::string(what));
   return data;
 }
 
@@ -63,13 +63,17 @@ void EmulatedRuntime::release(void* data) {
 }
 
 void EmulatedRuntime::upload(void* to, const void* from, uint64_t bytes) {
-  if (bytes > 0) std::memcpy(to, from, bytes);
+  if (bytes == 0) return;
+  std::memcpy(to, from, bytes);
+  emulator_.note_written(to, bytes);
 }
 void EmulatedRuntime::download(void* to, const void* from, uint64_t bytes) {
   if (bytes > 0) std::memcpy(to, from, bytes);
 }
 void EmulatedRuntime::zero(void* data, uint64_t bytes) {
-  if (bytes > 0) std::memset(data, 0, bytes);
+  if (bytes == 0) return;
+  std::memset(data, 0, bytes);
+  emulator_.note_written(data, bytes);
 }
 
 std::unique_ptr<RecordedWork> EmulatedRuntime::record(std::function<void()> queue) {

@@ -33,15 +33,16 @@ Text short_text(fmt::format_string<Args...> format, Args&&... args) {
   return text;
 }
 
-Text text_of(const Place& place) { return short_text("{}:{}", base_name(place.file), place.line); }
-
 }  // namespace
+
+Text text_of(const Place& place) { return short_text("{}:{}", base_name(place.file), place.line); }
 
 bool Place::operator==(const Place& other) const {
   return line == other.line && (file == other.file || std::strcmp(file, other.file) == 0);
 }
 
-Launch::Launch(Emulator& device, const pluq_emu_launch& launch) : state_{}, launch_(launch) {
+Launch::Launch(Emulator& device, const pluq_emu_launch& launch)
+    : state_{}, device_(device), launch_(launch) {
   const uint32_t n = launch.block_dim[0] * launch.block_dim[1] * launch.block_dim[2];
   state_.owner = this;
   state_.struct_size = sizeof(pluq_emu_block);
@@ -65,6 +66,8 @@ Launch::Launch(Emulator& device, const pluq_emu_launch& launch) : state_{}, laun
     fibers_[t].index[2] = t / launch.block_dim[0] / launch.block_dim[1];
   }
   stacks().reserve(n);
+  looks_at_order_ = (state_.checks & PLUQ_EMU_CHECK_GLOBAL_RACES) != 0;
+  order_.reset((n + kWarp - 1) / kWarp);
 }
 
 Launch::~Launch() {
@@ -100,6 +103,7 @@ void Launch::prepare(uint32_t x, uint32_t y, uint32_t z) {
     fiber.waits_for = nullptr;
     fiber.open.clear();
     fiber.groups.clear();
+    fiber.wgmma = {};
     make_context(fiber.context, stacks(), t, &Launch::fiber_entry);
     make_ready(t);
   }
@@ -112,8 +116,13 @@ void Launch::prepare(uint32_t x, uint32_t y, uint32_t z) {
   paused_in_a_row_ = 0;
   clocks_.reset(warps);
   const uint32_t checks = state_.checks;
-  shadow_.reset(state_.shared_bytes, warps, (checks & PLUQ_EMU_CHECK_RACES) != 0,
-                (checks & PLUQ_EMU_CHECK_INIT) != 0, (checks & PLUQ_EMU_CHECK_ASYNC) != 0);
+  shadow_.reset(state_.shared_bytes, warps,
+                {(checks & PLUQ_EMU_CHECK_RACES) != 0, (checks & PLUQ_EMU_CHECK_INIT) != 0,
+                 (checks & PLUQ_EMU_CHECK_ASYNC) != 0,
+                 (checks & PLUQ_EMU_CHECK_PROXY) != 0 && state_.sm >= 90});
+  tile_reads_.clear();
+  tile_readers_.clear();
+  order_.begin_block(x + launch_.grid_dim[0] * (y + launch_.grid_dim[1] * z));
 }
 
 void Launch::fiber_entry(transfer_t transfer) {
@@ -159,6 +168,10 @@ void Launch::wait_here(const char* what, Place place) { block(what, place); }
 
 void Launch::finish_thread() {
   const uint32_t thread = state_.thread;
+  if (!fibers_[thread].wgmma.in_flight.empty()) {
+    fail(fibers_[thread].wgmma.in_flight.front().place,
+         "no wgmma_wait covers this wgmma before the thread leaves the kernel");
+  }
   fibers_[thread].done = true;
   ready_[thread / kWarp] &= ~(1U << (thread % kWarp));
   ++done_;
@@ -221,8 +234,8 @@ void Launch::note_stuck() {
     if (f.waits_for == nullptr || f.done) continue;
     if (++waiting == 1) first = f.place;
   }
-  note(fmt::format("deadlock: no thread can go on; {} of {} have left the kernel, {} wait{}", done_,
-                   n_threads(), waiting, waiting_text()),
+  note(fmt::format("deadlock: no thread can go on; {} of {} have left the kernel, {} wait{}{}",
+                   done_, n_threads(), waiting, waiting_text(), mbarrier_text()),
        first);
 }
 
@@ -273,7 +286,9 @@ void Launch::shared_access(uint32_t thread, uint32_t offset, uint32_t bytes, uin
     fail(place, "shared memory: bytes {} to {} are outside of the block's {}", offset,
          offset + uint64_t{bytes}, state_.shared_bytes);
   }
+  if ((kind & PLUQ_EMU_WRITE) != 0) check_tiles(offset, bytes, place);
   if (!shadow_.active()) return;
+  if ((kind & PLUQ_EMU_ASYNC_PROXY) != 0) check(shadow_.async_proxy(offset, bytes), place);
   const bool atomic = (kind & PLUQ_EMU_ATOMIC) != 0;
   if (atomic || (kind & PLUQ_EMU_READ) != 0) {
     check(shadow_.read(clocks_, thread, offset, bytes, atomic), place);
@@ -388,8 +403,9 @@ void Launch::async_copy(uint32_t dst, const void* src, uint32_t dst_bytes, uint3
     fail(place, "cp.async: bytes {} to {} are outside of shared memory", dst,
          dst + uint64_t{dst_bytes});
   }
+  check_tiles(dst, dst_bytes, place);
   if (shadow_.active())
-    check(shadow_.begin_copy(clocks_, state_.thread, dst, dst_bytes, site(place)), place);
+    check(shadow_.begin_copy(clocks_, state_.thread, dst, dst_bytes, site(place), false), place);
   fibers_[state_.thread].open.push_back({dst, dst_bytes, src_bytes, src});
 }
 
@@ -405,7 +421,7 @@ void Launch::async_wait(uint32_t pending, bool all, Place) {
     for (const Copy& c : copies) {
       if (c.src_bytes != 0) std::memcpy(state_.shared + c.dst, c.src, c.src_bytes);
       std::memset(state_.shared + c.dst + c.src_bytes, 0, c.dst_bytes - c.src_bytes);
-      if (shadow_.active()) shadow_.end_copy(clocks_, state_.thread, c.dst, c.dst_bytes);
+      if (shadow_.active()) shadow_.end_copy(clocks_, state_.thread, c.dst, c.dst_bytes, false);
     }
   };
   if (all) {

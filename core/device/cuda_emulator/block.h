@@ -10,6 +10,7 @@
 
 #include "device/cuda_emulator/emulator.h"
 #include "device/cuda_emulator/fibers.h"
+#include "device/cuda_emulator/global_order.h"
 #include "device/cuda_emulator/shadow.h"
 
 namespace pluq::cuda_emulator {
@@ -26,6 +27,8 @@ struct Text {
   char characters[112];
   const char* c_str() const { return characters; }
 };
+
+Text text_of(const Place& place);  // "file.cu.inl:12"
 
 // Not thread-safe; the functions below run() are called by the fibers that it runs. Those that find
 // a mistake do not return: they keep the message, leave for the launch, and abandon all fibers.
@@ -56,16 +59,52 @@ class Launch {
   void async_commit();
   void async_wait(uint32_t pending, bool all, Place place);
   void pause(Place place);
+  // global_memory.cc
+  void global_access(const void* p, uint32_t bytes, uint32_t kind, Place place);
+  void thread_fence() { order_.fence(clocks_, state_.thread); }
   // mbarrier.cc
   void mbar_init(uint32_t offset, uint32_t count, Place place);
   void mbar_arrive(uint32_t offset, uint32_t tx_bytes, Place place);
   void mbar_wait(uint32_t offset, uint32_t parity, Place place);
   void bulk_copy(uint32_t dst, const void* src, uint32_t bytes, uint32_t mbar, Place place);
+  void proxy_fence(uint32_t kind);
+  // wgmma.cc
+  uint32_t* wgmma_accumulators(uint32_t thread, uint32_t* d, uint32_t words, const uint32_t* a,
+                               Place place);
+  void wgmma_reads(uint32_t first_thread, uint32_t offset, Place place);
+  void wgmma_order(uint32_t op, uint32_t pending, Place place);
+  void wgmma_value(const uint32_t* value, uint32_t words, Place place);
 
  private:
   struct Copy {
     uint32_t dst, dst_bytes, src_bytes;
     const void* src;
+  };
+  // Accumulators of a wgmma of one thread, and what they will hold.
+  struct Accumulators {
+    uint32_t* d;
+    std::vector<uint32_t> sums;
+    uint32_t group;  // of the last wgmma that adds to them
+    Place place;
+  };
+  struct FragmentA {
+    const uint32_t* a;
+    uint32_t bits[4];
+    uint32_t group;
+    Place place;
+  };
+  struct Wgmma {
+    bool fenced = false;   // since the last wait that ended something
+    uint32_t commits = 0;  // and so the group that a wgmma belongs to that is issued now
+    std::vector<Accumulators> in_flight, finished;
+    std::vector<FragmentA> fragments;
+  };
+  // 16 bytes of shared memory that a wgmma reads, until all four warps have waited for it.
+  struct TileRead {
+    uint32_t chunk;  // of 16 bytes
+    uint32_t first_thread, group;
+    uint32_t warps;  // bits of those that have not waited
+    Place place;
   };
   struct Fiber {
     Context context;
@@ -75,6 +114,7 @@ class Launch {
     Place place;
     std::vector<Copy> open;                 // copies not yet committed
     std::vector<std::vector<Copy>> groups;  // committed, oldest first
+    Wgmma wgmma;
   };
   // Lanes that have come to one collective of one warp (or warpgroup).
   struct Gather {
@@ -97,6 +137,8 @@ class Launch {
   };
   struct Mbarrier {
     uint32_t offset, count, pending;
+    uint32_t owner;  // the thread that initialised it
+    bool fenced;     // by that thread, since then
     uint32_t phase = 0;
     int64_t tx_bytes = 0;               // expected less arrived
     std::vector<BulkCopy> copies;       // in flight
@@ -123,6 +165,14 @@ class Launch {
   Mbarrier& mbarrier(uint32_t offset, Place place);
   void land_copies(Mbarrier& m);
   void end_phase_when_complete(Mbarrier& m);
+  // What mbarriers that are waited for still lack.
+  std::string mbarrier_text() const;
+  // Fails when a wgmma may still read these bytes that are to be written.
+  void check_tiles(uint32_t offset, uint32_t bytes, Place place);
+  void end_wgmma(Fiber& fiber, uint32_t groups, Place place);
+  void end_tile_reads(uint32_t groups);
+  // The allocation that holds this address, or null.
+  Allocation* allocation_at(const void* p);
   // Number of a place, for the shadow.
   uint32_t site(Place place);
   void check(const Hazard& hazard, Place place);
@@ -139,6 +189,7 @@ class Launch {
     Launch* owner;
   };
   State state_;
+  Emulator& device_;
   const pluq_emu_launch& launch_;
   Context main_;
   std::vector<Fiber> fibers_;
@@ -150,13 +201,19 @@ class Launch {
   std::vector<Barrier> barriers_;
   std::vector<Mbarrier> mbarriers_;
   std::vector<Static> statics_;
-  std::vector<Place> sites_;  // [number - 1]
+  std::vector<TileRead> tile_reads_;
+  std::vector<uint16_t> tile_readers_;  // of each 16 bytes of shared memory
+  std::vector<Place> sites_;            // [number - 1]
   uint32_t last_site_ = 0;
   uint32_t static_end_ = 0;
   uint32_t done_ = 0;
   uint32_t paused_in_a_row_ = 0;
+  Allocation* known_[4] = {};  // touched last
+  uint32_t next_known_ = 0;
   Clocks clocks_;
   Shadow shadow_;
+  bool looks_at_order_;  // of accesses to device memory
+  GlobalOrder order_;
   std::string message_;
 };
 

@@ -4,9 +4,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <cstring>
 #include <exception>
 #include <limits>
+#include <utility>
 
 #include "base/error.h"
 #include "device/cuda_emulator/block.h"
@@ -49,6 +51,12 @@ std::string wrong_shape(const Emulator& device, const pluq_emu_launch& l) {
   return {};
 }
 
+// Whether the kernel says what it reads and writes; plugins of an older revision do not.
+bool reports_global(const pluq_emu_launch& l) {
+  return l.struct_size >= offsetof(pluq_emu_launch, reserved) &&
+         (l.reports & PLUQ_EMU_REPORTS_GLOBAL) != 0;
+}
+
 int32_t launch(void* stream, const pluq_emu_launch* l, char* message, size_t bytes) {
   try {
     if (stream == nullptr) {
@@ -60,6 +68,8 @@ int32_t launch(void* stream, const pluq_emu_launch* l, char* message, size_t byt
       return answer(PLUQ_EMU_INVALID, wrong, message, bytes);
     }
     device.count_launch();
+    if (!reports_global(*l) && (device.checks() & PLUQ_EMU_CHECK_GLOBAL_INIT) != 0)
+      device.note_all_written();
     Launch run(device, *l);
     const std::string mistake = run.run();
     return answer(mistake.empty() ? PLUQ_EMU_OK : PLUQ_EMU_FAULT, mistake, message, bytes);
@@ -132,6 +142,28 @@ pluq_cuda_emulator make_table() {
                    uint32_t mbar, const char* file, uint32_t line) {
     Launch::of(block).bulk_copy(dst, src, bytes, mbar, {file, line});
   };
+  t.global_access = [](pluq_emu_block* block, const void* p, uint32_t bytes, uint32_t kind,
+                       const char* file, uint32_t line) {
+    Launch::of(block).global_access(p, bytes, kind, {file, line});
+  };
+  t.thread_fence = [](pluq_emu_block* block) { Launch::of(block).thread_fence(); };
+  t.wgmma_accumulators = [](pluq_emu_block* block, uint32_t thread, uint32_t* d, uint32_t words,
+                            const uint32_t* a, const char* file, uint32_t line) {
+    return Launch::of(block).wgmma_accumulators(thread, d, words, a, {file, line});
+  };
+  t.wgmma_reads = [](pluq_emu_block* block, uint32_t first_thread, uint32_t offset,
+                     const char* file, uint32_t line) {
+    Launch::of(block).wgmma_reads(first_thread, offset, {file, line});
+  };
+  t.wgmma_order = [](pluq_emu_block* block, uint32_t op, uint32_t pending, const char* file,
+                     uint32_t line) {
+    Launch::of(block).wgmma_order(op, pending, {file, line});
+  };
+  t.wgmma_value = [](pluq_emu_block* block, const uint32_t* value, uint32_t words, const char* file,
+                     uint32_t line) {
+    Launch::of(block).wgmma_value(value, words, {file, line});
+  };
+  t.proxy_fence = [](pluq_emu_block* block, uint32_t kind) { Launch::of(block).proxy_fence(kind); };
   return t;
 }
 
@@ -162,24 +194,46 @@ Emulator::Emulator(uint32_t compute_capability, uint32_t checks)
   }
 }
 
-void Emulator::register_memory(const void* data, uint64_t bytes) {
+void Emulator::register_memory(const void* data, uint64_t bytes, std::string what) {
+  const auto* begin = static_cast<const uint8_t*>(data);
+  Allocation fresh(begin, bytes, std::move(what), (checks_ & PLUQ_EMU_CHECK_GLOBAL_INIT) != 0);
   const std::lock_guard lock(mutex_);
-  ranges_[static_cast<const uint8_t*>(data)] = bytes;
+  allocations_.insert_or_assign(begin, std::move(fresh));
 }
 
 void Emulator::forget_memory(const void* data) {
   const std::lock_guard lock(mutex_);
-  ranges_.erase(static_cast<const uint8_t*>(data));
+  allocations_.erase(static_cast<const uint8_t*>(data));
+}
+
+void Emulator::note_written(const void* data, uint64_t bytes) {
+  if ((checks_ & PLUQ_EMU_CHECK_GLOBAL_INIT) == 0) return;
+  Allocation* a = allocation_of(data);
+  if (a == nullptr) return;
+  a->note_written(static_cast<uint64_t>(static_cast<const uint8_t*>(data) - a->begin()), bytes);
+}
+
+void Emulator::note_all_written() {
+  const std::lock_guard lock(mutex_);
+  for (auto& [begin, allocation] : allocations_) allocation.note_written(0, allocation.bytes());
+}
+
+const Allocation* Emulator::find(const void* address) const {
+  auto it = allocations_.upper_bound(static_cast<const uint8_t*>(address));
+  if (it == allocations_.begin()) return nullptr;
+  --it;
+  return it->second.holds(address) ? &it->second : nullptr;
 }
 
 Emulator::Range Emulator::range_of(const void* address) const {
-  const auto* p = static_cast<const uint8_t*>(address);
   const std::lock_guard lock(mutex_);
-  auto it = ranges_.upper_bound(p);
-  if (it == ranges_.begin()) return {};
-  --it;
-  if (p >= it->first + it->second) return {};
-  return {it->first, it->second};
+  const Allocation* a = find(address);
+  return a == nullptr ? Range{} : Range{a->begin(), a->bytes()};
+}
+
+Allocation* Emulator::allocation_of(const void* address) {
+  const std::lock_guard lock(mutex_);
+  return const_cast<Allocation*>(find(address));
 }
 
 }  // namespace pluq::cuda_emulator

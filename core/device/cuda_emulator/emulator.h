@@ -8,6 +8,7 @@
 #include <mutex>
 #include <string>
 
+#include "device/cuda_emulator/allocation.h"
 #include "pluq/ext/cuda_emulator.h"
 
 namespace pluq::cuda_emulator {
@@ -32,26 +33,35 @@ class Emulator {
   uint32_t compute_capability() const { return capability_; }
   uint32_t checks() const { return checks_; }
 
-  // Memory of the device that kernels may touch. Ranges do not overlap.
-  void register_memory(const void* data, uint64_t bytes);
+  // Memory of the device that kernels may touch; nobody has written it yet. Ranges do not overlap.
+  // what: for messages.
+  void register_memory(const void* data, uint64_t bytes, std::string what = {});
   void forget_memory(const void* data);
+  // The host has written these bytes of device memory.
+  void note_written(const void* data, uint64_t bytes);
+  // A kernel ran that does not say what it writes: all memory counts as written.
+  void note_all_written();
   struct Range {
     const uint8_t* begin = nullptr;
     uint64_t bytes = 0;
   };
   // The range that holds this address, else an empty one.
   Range range_of(const void* address) const;
+  // The same with all that is known of it, or null. It lives until forget_memory.
+  Allocation* allocation_of(const void* address);
 
   // Kernels that were launched on this device so far, failed ones too.
   uint64_t launches() const { return launches_; }
   void count_launch() { ++launches_; }
 
  private:
+  const Allocation* find(const void* address) const;  // the mutex is held
+
   uint32_t capability_;
   uint32_t checks_;
   std::atomic<uint64_t> launches_{0};
   mutable std::mutex mutex_;
-  std::map<const uint8_t*, uint64_t> ranges_;
+  std::map<const uint8_t*, Allocation> allocations_;
 };
 
 }  // namespace pluq::cuda_emulator

@@ -21,7 +21,7 @@ void Launch::mbar_init(uint32_t offset, uint32_t count, Place place) {
   if (count == 0 || count > kMaxCount) {
     fail(place, "mbarrier of {} arrivals: accepted are 1 to {}", count, kMaxCount);
   }
-  Mbarrier fresh{offset, count, count, 0, 0, {}, {}, {}, {}};
+  Mbarrier fresh{offset, count, count, state_.thread, false, 0, 0, {}, {}, {}, {}};
   for (Mbarrier& m : mbarriers_) {
     if (m.offset != offset) continue;
     m = std::move(fresh);
@@ -44,7 +44,7 @@ void Launch::end_phase_when_complete(Mbarrier& m) {
 void Launch::land_copies(Mbarrier& m) {
   for (const BulkCopy& c : m.copies) {
     std::memcpy(state_.shared + c.dst, c.src, c.bytes);
-    if (shadow_.active()) shadow_.end_copy(clocks_, c.thread, c.dst, c.bytes);
+    if (shadow_.active()) shadow_.end_copy(clocks_, c.thread, c.dst, c.bytes, true);
     clocks_.release(c.thread / kWarp, m.clock);
     m.tx_bytes -= c.bytes;
   }
@@ -67,7 +67,8 @@ void Launch::mbar_arrive(uint32_t offset, uint32_t tx_bytes, Place place) {
 
 void Launch::mbar_wait(uint32_t offset, uint32_t parity, Place place) {
   const uint32_t thread = state_.thread;
-  land_copies(mbarrier(offset, place));
+  // A wait for a phase that is over passes at once and says nothing of the copies of the next.
+  if ((mbarrier(offset, place).phase & 1) == (parity & 1)) land_copies(mbarrier(offset, place));
   while ((mbarrier(offset, place).phase & 1) == (parity & 1)) {
     mbarrier(offset, place).waiting.push_back(thread);
     wait_here("mbarrier wait", place);
@@ -82,11 +83,37 @@ void Launch::bulk_copy(uint32_t dst, const void* src, uint32_t bytes, uint32_t m
     fail(place, "bulk copy: bytes {} to {} are outside of shared memory", dst,
          dst + uint64_t{bytes});
   }
-  if (shadow_.active())
-    check(shadow_.begin_copy(clocks_, state_.thread, dst, bytes, site(place)), place);
+  if ((state_.checks & PLUQ_EMU_CHECK_PROXY) != 0 && !m.fenced) {
+    fail(place, "the mbarrier at byte {} was initialised without fence_mbar_init after it", mbar);
+  }
+  check_tiles(dst, bytes, place);
+  if (shadow_.active()) {
+    check(shadow_.async_proxy(dst, bytes), place);
+    check(shadow_.begin_copy(clocks_, state_.thread, dst, bytes, site(place), true), place);
+  }
   m.copies.push_back({dst, bytes, state_.thread, src});
   paused_in_a_row_ = 0;
   if (!m.waiting.empty()) land_copies(m);
+}
+
+void Launch::proxy_fence(uint32_t kind) {
+  for (Mbarrier& m : mbarriers_) {
+    if (m.owner == state_.thread) m.fenced = true;
+  }
+  if (kind == PLUQ_EMU_FENCE_ASYNC_PROXY) shadow_.fence_proxy(clocks_, state_.thread);
+}
+
+std::string Launch::mbarrier_text() const {
+  std::string text;
+  for (const Mbarrier& m : mbarriers_) {
+    if (m.waiting.empty()) continue;
+    text += fmt::format("; the mbarrier at byte {} is in phase {} and lacks {} of {} arrivals",
+                        m.offset, m.phase, m.pending, m.count);
+    if (m.tx_bytes > 0) text += fmt::format(" and {} bytes that it was told to expect", m.tx_bytes);
+    if (m.tx_bytes < 0)
+      text += fmt::format("; {} bytes more have come than it was told to expect", -m.tx_bytes);
+  }
+  return text;
 }
 
 }  // namespace pluq::cuda_emulator

@@ -186,7 +186,7 @@ void check_product(const Case& c, uint32_t sm, std::vector<double>* y = nullptr)
   for (int64_t i = 0; i < c.m; ++i) a_zero.push_back(random.below(256) - 128);
   for (int64_t i = 0; i < c.n * b_groups; ++i) b_zero.push_back(random.below(256) - 128);
 
-  auto* packed = device.array<uint8_t>(size(c.n * pitch), 0xee);
+  auto* packed = device.fresh<uint8_t>(size(c.n * pitch));
   OpError e = ops().pack_bytes(device.exec(), {device.upload(w), c.n, c.k, packed, pitch, wide});
   ASSERT_FALSE(e) << e.text;
   ByteGemm g;
@@ -211,7 +211,7 @@ void check_product(const Case& c, uint32_t sm, std::vector<double>* y = nullptr)
   }
   if (c.a_zero) {
     g.a_zero = device.upload(a_zero);
-    auto* sums = device.array<int32_t>(size(c.n * b_groups), -1);
+    auto* sums = device.fresh<int32_t>(size(c.n * b_groups));
     e = ops().sum_bytes(device.exec(), {packed, c.n, c.k, pitch, c.b_group, g.b_zero, sums});
     ASSERT_FALSE(e) << e.text;
     g.b_sum = sums;
@@ -221,7 +221,7 @@ void check_product(const Case& c, uint32_t sm, std::vector<double>* y = nullptr)
   g.sm = c.sm, g.sm_count = c.sm_count;
   const int64_t y_bytes = c.y_type == Real::kF32 ? 4 : 2;
   g.y = device.raw(size(((c.m - 1) * g.ldy + c.n) * y_bytes));
-  if (c.splits > 1) g.partial = device.array<float>(size(c.splits * c.m * c.n), NAN);
+  if (c.splits > 1) g.partial = device.fresh<float>(size(c.splits * c.m * c.n));
   e = ops().byte_gemm(device.exec(), g);
   ASSERT_FALSE(e) << e.text;
 

@@ -204,5 +204,34 @@ TEST(CudaConvert, Bits) {
   EXPECT_EQ(round_to_int(NAN), 0);
 }
 
+TEST(CudaConvert, Pairs) {
+  EXPECT_EQ(pack_f16x2(1.0F, -2.0F), 0xc0003c00U);
+  EXPECT_EQ(pack_bf16x2(1.0F, -2.0F), 0xc0003f80U);
+  EXPECT_EQ(unpack_f16x2(0xc0003c00U).v[0], 1.0F);
+  EXPECT_EQ(unpack_f16x2(0xc0003c00U).v[1], -2.0F);
+  EXPECT_EQ(unpack_bf16x2(0xc0003f80U).v[0], 1.0F);
+  EXPECT_EQ(unpack_bf16x2(0xc0003f80U).v[1], -2.0F);
+  EXPECT_EQ(splat16(0x3c01), 0x3c013c01U);
+  for (uint32_t c = 0; c < 256; ++c) {
+    const auto code = static_cast<uint8_t>(c);
+    const float v = float8::from_e4m3(code);
+    if (std::isnan(v)) continue;
+    EXPECT_EQ(f16_to_f32(e4m3_to_f16_bits(code)), v);
+    EXPECT_EQ(f32_to_e4m3_bits(v), code);
+  }
+}
+
+TEST(CudaConvert, SpecialFunctions) {
+  EXPECT_EQ(fma_f32(0x1.000002p0F, 0x1.000002p0F, -0x1.000004p0F), 0x1p-46F);  // one rounding
+  for (const float v : {0.25F, 1.0F, 3.5F, 100.0F}) {
+    const auto exact = static_cast<double>(v);
+    EXPECT_NEAR(static_cast<double>(exp2_approx(v / 8)), std::exp2(exact / 8),
+                std::exp2(exact / 8) * 3e-7);
+    EXPECT_NEAR(static_cast<double>(rsqrt_approx(v)), 1 / std::sqrt(exact),
+                3e-7 / std::sqrt(exact));
+    EXPECT_NEAR(static_cast<double>(rcp_approx(v)), 1 / exact, 3e-7 / exact);
+  }
+}
+
 }  // namespace
 }  // namespace pluq

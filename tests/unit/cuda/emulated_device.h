@@ -47,20 +47,31 @@ class EmulatedDevice {
   T* array(size_t count, T value = T{}) {
     T* p = static_cast<T*>(raw(count * sizeof(T)));
     std::fill_n(p, count, value);
+    note_written(p, count * sizeof(T));
     return p;
+  }
+  // The same without values: what a kernel must write before it reads it.
+  template <class T>
+  T* fresh(size_t count) {
+    return static_cast<T*>(raw(count * sizeof(T)));
   }
   template <class T>
   T* upload(const std::vector<T>& v) {
     T* p = static_cast<T*>(raw(v.size() * sizeof(T)));
     std::copy(v.begin(), v.end(), p);
+    note_written(p, v.size() * sizeof(T));
     return p;
   }
+  // Nobody has written it; the bytes are 0xff.
   void* raw(size_t bytes) {
     void* p = std::aligned_alloc(256, (bytes + 511) / 256 * 256);
+    std::memset(p, 0xff, (bytes + 511) / 256 * 256);
     owned_.push_back(p);
     emulator_.register_memory(p, bytes);
     return p;
   }
+  // The test itself has written there.
+  void note_written(const void* p, size_t bytes) { emulator_.note_written(p, bytes); }
 
  private:
   cuda_emulator::Emulator emulator_;

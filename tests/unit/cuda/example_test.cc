@@ -28,8 +28,8 @@ Layer make_layer(EmulatedDevice& device, int64_t n, int64_t k) {
   Random random(static_cast<uint64_t>(n * 7 + k));
   Layer out{n,
             k,
-            device.array<uint32_t>(size(log4::packed_words(n, k))),
-            device.array<float>(size(n)),
+            device.fresh<uint32_t>(size(log4::packed_words(n, k))),
+            device.fresh<float>(size(n)),
             {}};
   std::vector<uint8_t> codes(size(n * k / 2));
   std::vector<float> scale(size(n));
@@ -62,7 +62,7 @@ void check_gemm(EmulatedDevice& device, const Layer& l, int64_t m, Real x_type, 
   }
   std::vector<float> bias;
   for (int64_t j = 0; j < l.n; ++j) bias.push_back(random.real(-1, 1));
-  if (splits > 1) g.partial = device.array<float>(size(splits * std::min(m, log4::kFewRows) * l.n));
+  if (splits > 1) g.partial = device.fresh<float>(size(splits * std::min(m, log4::kFewRows) * l.n));
   g.io.x = device.upload(x);
   if (with_bias) g.io.bias = device.upload(bias);
   g.io.y = device.raw(size(((m - 1) * g.io.ldy + l.n) * (y_type == Real::kF32 ? 4 : 2)));

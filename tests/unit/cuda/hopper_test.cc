@@ -47,8 +47,12 @@ void wgmma_kernel(gmem<const uint32_t> a, gmem<const uint32_t> b, gmem<const uin
   const auto sa = raw.view<uint32_t>(0, 64 * 32), sb = raw.view<uint32_t>(64 * 128, N * 32);
   for (int i = t; i < 64 * 32; i += 128) sa.store(i, a.load(i));
   for (int i = t; i < N * 32; i += 128) sb.store(i, b.load(i));
+  fence_async_proxy();
   sync_threads();
+  set_max_registers_down<24>();
+  set_max_registers_up<240>();
   Sum d[N / 2];
+  wgmma_fence_registers<N / 2>(d);
   for (int step = 0; step < 2; ++step) {
     uint32_t words[4];
     for (int i = 0; i < 4; ++i) words[i] = ra.load((step * 128 + t) * 4 + i);
@@ -78,9 +82,9 @@ void check_wgmma() {
   std::vector<uint32_t> ia(64 * 32, 0), ib(N * 32, 0), ra(2 * 128 * 4, 0);
   const auto put = [&](std::vector<uint32_t>& image, int row, int k, int value) {
     const int byte = k * kBytes;
-    const uint32_t at =
-        swizzled ? swizzled_128b(static_cast<uint32_t>(row), static_cast<uint32_t>(byte / 16))
-                 : static_cast<uint32_t>(row / 8 * 512 + byte / 16 * 128 + row % 8 * 16);
+    const auto at =
+        static_cast<uint32_t>(swizzled ? row * 128 + kSwizzle128[row % 8][byte / 16] * 16
+                                       : row / 8 * 512 + byte / 16 * 128 + row % 8 * 16);
     image[(at + static_cast<uint32_t>(byte % 16)) / 4] |= code(kind, value) << 8 * (byte % 4);
   };
   for (int m = 0; m < 64; ++m) {
@@ -133,6 +137,24 @@ TEST(CudaHopper, WgmmaE4m3) { check_kind<Kind::kE4m3>(); }
 TEST(CudaHopper, WgmmaS8) { check_kind<Kind::kS8>(); }
 TEST(CudaHopper, WgmmaOf256Columns) { check_wgmma<Kind::kF16, 256, true, true>(); }
 
+TEST(CudaHopper, SwizzledPlaces) {
+  for (uint32_t row = 0; row < 24; ++row) {
+    for (uint32_t chunk = 0; chunk < 8; ++chunk)
+      EXPECT_EQ(swizzled_128b(row, chunk),
+                row * 128 + static_cast<uint32_t>(kSwizzle128[row % 8][chunk]) * 16);
+  }
+}
+
+// 9.7.15.5.1.2.2, the fields of a matrix descriptor: address / 16 at bits 0 to 13, leading offset
+// / 16 at 16 to 29, stride offset / 16 at 32 to 45, base offset 0 at 49 to 51, swizzling at 62, 63.
+TEST(CudaHopper, MatrixDescriptors) {
+  EXPECT_EQ(matrix_desc_bits(0x3fff0, Swizzle::kNone, 0, 0), 0x3fffU);
+  EXPECT_EQ(matrix_desc_bits(0, Swizzle::kNone, 128, 0), uint64_t{8} << 16);
+  EXPECT_EQ(matrix_desc_bits(0, Swizzle::kNone, 0, 256), uint64_t{16} << 32);
+  EXPECT_EQ(matrix_desc_bits(1024, Swizzle::k128B, 0, 1024),
+            64U | uint64_t{1} << 16 | uint64_t{64} << 32 | uint64_t{1} << 62);
+}
+
 enum class Bug {
   kNone,
   kNoFullWait,
@@ -140,7 +162,11 @@ enum class Bug {
   kLateEmptyWait,
   kNoInit,
   kTooManyBytes,
-  kTooFewArrivals
+  kTooFewBytes,
+  kTooFewArrivals,
+  kWrongParity,
+  kNoInitFence,
+  kFilledBefore
 };
 
 // Warp 0 copies tiles of 256 floats into two stages, warps 1 to 3 sum them up.
@@ -155,22 +181,28 @@ void pipeline_kernel(gmem<const float> x, gmem<float> y, int steps) {
   if (thread_idx().x == 0 && bug != Bug::kNoInit) {
     for (int i = 0; i < 2; ++i) mbar_init(bars, i, 1);
     for (int i = 2; i < 4; ++i) mbar_init(bars, i, bug == Bug::kTooFewArrivals ? 4 : 3);
-    fence_mbar_init();
+    if (bug != Bug::kNoInitFence) fence_mbar_init();
   }
+  if (bug == Bug::kFilledBefore) stage(0).store(static_cast<int64_t>(thread_idx().x), 0);
   sync_threads();
   if (warp_id() == 0) {
     for (int s = 0; s < steps && lane_id() == 0; ++s) {
       const uint32_t round = static_cast<uint32_t>(s / 2);
       if (bug == Bug::kLateEmptyWait) bulk_copy(stage(s), 0, x, s * 256, 1024, bars, s & 1);
       if (bug != Bug::kNoEmptyWait) mbar_wait(bars, 2 + (s & 1), (round & 1) ^ 1);
-      mbar_arrive_expect(bars, s & 1, bug == Bug::kTooManyBytes ? 1040 : 1024);
+      mbar_arrive_expect(bars, s & 1,
+                         bug == Bug::kTooManyBytes  ? 1040
+                         : bug == Bug::kTooFewBytes ? 1008
+                                                    : 1024);
       if (bug != Bug::kLateEmptyWait) bulk_copy(stage(s), 0, x, s * 256, 1024, bars, s & 1);
     }
     return;
   }
   float sum = 0;
   for (int s = 0; s < steps; ++s) {
-    if (bug != Bug::kNoFullWait) mbar_wait(bars, s & 1, static_cast<uint32_t>(s / 2) & 1);
+    const uint32_t parity = static_cast<uint32_t>(s / 2) & 1;
+    if (bug != Bug::kNoFullWait)
+      mbar_wait(bars, s & 1, bug == Bug::kWrongParity ? parity ^ 1 : parity);
     for (int i = static_cast<int>(thread_idx().x) - 32; i < 256; i += 96) sum += stage(s).load(i);
     sync_warp();
     if (lane_id() == 0) mbar_arrive(bars, 2 + (s & 1));
@@ -208,10 +240,17 @@ void expect(const LaunchError& error, const std::string& part) {
 TEST(CudaHopper, Mistakes) {
   expect(run<Bug::kNoFullWait>(), "reads shared memory that");
   expect(run<Bug::kNoEmptyWait>(), "more than its 1 arrivals in one phase");
-  expect(run<Bug::kLateEmptyWait>(), "reads shared memory that another thread wrote");
+  expect(run<Bug::kLateEmptyWait>(), "reads shared memory that a bulk copy has not finished");
   expect(run<Bug::kNoInit>(), "no mbarrier was initialised");
   expect(run<Bug::kTooManyBytes>(), "deadlock");
-  expect(run<Bug::kTooFewArrivals>(), "wait in mbarrier wait");
+  expect(run<Bug::kTooManyBytes>(),
+         "is in phase 0 and lacks 0 of 1 arrivals and 16 bytes that it was told to expect");
+  expect(run<Bug::kTooFewBytes>(), "16 bytes more have come than it was told to expect");
+  expect(run<Bug::kTooFewArrivals>(), "wait in mbarrier wait at hopper_test.cc:");
+  expect(run<Bug::kTooFewArrivals>(), "lacks 1 of 4 arrivals");
+  expect(run<Bug::kWrongParity>(), "reads shared memory that");
+  expect(run<Bug::kNoInitFence>(), "was initialised without fence_mbar_init");
+  expect(run<Bug::kFilledBefore>(), "without fence_async_proxy in between");
   expect(run<Bug::kNone>(nullptr, 89), "needs sm_90, the emulated device is sm_89");
 }
 

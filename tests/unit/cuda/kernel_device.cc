@@ -110,6 +110,10 @@ void* KernelDevice::raw(size_t bytes) {
   return p;
 }
 
+void KernelDevice::note_written(const void* p, size_t bytes) {
+  if (impl_->emulated != nullptr) impl_->emulated->note_written(p, bytes);
+}
+
 uint32_t KernelDevice::gpu_capability() {
   if (!on_gpu()) return 0;
 #if PLUQ_HAS_CUDA

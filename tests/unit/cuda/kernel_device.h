@@ -31,16 +31,25 @@ class KernelDevice {
   T* array(size_t count, T value = T{}) {
     T* p = static_cast<T*>(raw(count * sizeof(T)));
     std::fill_n(p, count, value);
+    note_written(p, count * sizeof(T));
     return p;
   }
   template <class T>
   T* upload(const std::vector<T>& v) {
     T* p = static_cast<T*>(raw(v.size() * sizeof(T)));
     std::copy(v.begin(), v.end(), p);
+    note_written(p, v.size() * sizeof(T));
     return p;
   }
-  // 256-byte aligned; lives as long as this.
+  // Outputs and workspaces: a kernel must write them before it reads them.
+  template <class T>
+  T* fresh(size_t count) {
+    return static_cast<T*>(raw(count * sizeof(T)));
+  }
+  // 256-byte aligned; lives as long as this. Nobody has written it.
   void* raw(size_t bytes);
+  // The test itself has written there.
+  void note_written(const void* p, size_t bytes);
 
  private:
   struct Impl;

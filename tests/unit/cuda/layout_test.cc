@@ -110,9 +110,8 @@ TEST(CudaLayouts, E4m3NeedsSm89) {
       << error.text;
 }
 
-// 9.7.14.5.15, ldmatrix: threads 0-7, 8-15, 16-23, 24-31 hold the row addresses of matrices 0 to 3;
-// of each matrix thread t holds elements 2 * (t % 4) and the next of row t / 4, with .trans those
-// of the transposed matrix.
+// 9.7.14.5.15, ldmatrix: threads 0-7, 8-15, 16-23, 24-31 hold the row addresses of matrices 0 to 3,
+// of x2 only the first two; what each thread receives is in kLdmatrix and kLdmatrixTrans.
 PLUQ_KERNEL(32, 1) void ldmatrix_kernel(gmem<uint32_t> out) {
   PLUQ_DYNAMIC_SMEM(raw);
   const auto s = raw.view<uint16_t>(0, 256);
@@ -138,10 +137,11 @@ TEST(CudaLayouts, Ldmatrix) {
     return static_cast<uint32_t>((31 - 8 * matrix - row) * 8 + column);
   };
   for (int lane = 0; lane < 32; ++lane) {
-    const int g = lane / 4, c = 2 * (lane % 4);
     for (int m = 0; m < 4; ++m) {
-      const uint32_t plain = element(m, g, c) | element(m, g, c + 1) << 16;
-      const uint32_t trans = element(m, c, g) | element(m, c + 1, g) << 16;
+      const auto word = [&](const Pair& p) {
+        return element(m, p.row[0], p.column[0]) | element(m, p.row[1], p.column[1]) << 16;
+      };
+      const uint32_t plain = word(kLdmatrix[lane]), trans = word(kLdmatrixTrans[lane]);
       EXPECT_EQ(out[lane * 12 + m], plain);
       EXPECT_EQ(out[lane * 12 + 4 + m], trans);
       if (m >= 2) continue;

@@ -174,6 +174,135 @@ TEST(CudaPlantedBugs, DetectorsCanBeSwitchedOff) {
   EXPECT_TRUE(run<Bug::kTileOffByOne>(0));  // bounds are always looked at
 }
 
+enum class Reads { kLoad, kVector, kCopy, kAtomic, kWritesFirst };
+
+// One thread reads element 9 of x, which nobody wrote unless it does so itself.
+template <Reads how>
+PLUQ_KERNEL(32, 1)
+void fresh_kernel(gmem<int32_t> x, gmem<int32_t> y) {
+  PLUQ_STATIC_SMEM(int32_t, tile, 4);
+  if (thread_idx().x != 3) return;
+  int32_t v = 0;
+  if (how == Reads::kWritesFirst) x.store(9, 5), v = x.load(9);
+  if (how == Reads::kLoad) v = x.load(9);
+  if (how == Reads::kVector) v = static_cast<int32_t>(x.load16(8).v[0]);
+  if (how == Reads::kCopy) cp_async16(tile, 0, x, 8);
+  if (how == Reads::kAtomic) v = atomic_add(x, 9, 1);
+  y.store(0, v);
+}
+
+template <Reads how>
+LaunchError run_fresh(uint32_t checks = PLUQ_EMU_CHECK_ALL) {
+  EmulatedDevice device(80, checks);
+  auto* x = device.fresh<int32_t>(16);
+  x[8] = 7;
+  device.note_written(x + 8, 4);
+  return launch(&fresh_kernel<how>, LaunchShape{{1, 1, 1}, 32, 0, "fresh"}, Stream(device.exec()),
+                gmem<int32_t>(x, 16), gmem<int32_t>(device.fresh<int32_t>(1), 1));
+}
+
+TEST(CudaPlantedBugs, UninitialisedDeviceMemory) {
+  for (const LaunchError& error : {run_fresh<Reads::kLoad>(), run_fresh<Reads::kVector>(),
+                                   run_fresh<Reads::kCopy>(), run_fresh<Reads::kAtomic>()}) {
+    ASSERT_TRUE(error) << "the mistake was not noticed";
+    for (const char* part :
+         {"kernel fresh, block (0, 0, 0), thread (3, 0, 0)",
+          "planted_bugs_test.cc:", "device memory that nobody has written", "byte 36 of 64 bytes"})
+      EXPECT_NE(error.text.find(part), std::string::npos) << error.text;
+  }
+  const auto silent = run_fresh<Reads::kWritesFirst>();
+  EXPECT_FALSE(silent) << silent.text;
+  EXPECT_FALSE(run_fresh<Reads::kLoad>(PLUQ_EMU_CHECK_ALL & ~PLUQ_EMU_CHECK_GLOBAL_INIT));
+}
+
+enum class Between {
+  kNone,
+  kNoWriterFence,
+  kNoReaderFence,
+  kNoWriterBarrier,
+  kNoReaderBarrier,
+  kNoCounter,
+  kSameElement,
+  kReadThenWritten,
+  kThreadsOfOneBlock,
+};
+
+// Three blocks leave parts of a sum; whoever comes last adds them up. y [4], x [2].
+template <Between bug>
+PLUQ_KERNEL(64, 1)
+void parts_kernel(gmem<float> part, gmem<int32_t> counter, gmem<float> y, gmem<float> x,
+                  gmem<uint16_t> halves) {
+  PLUQ_STATIC_SMEM(int32_t, last, 1);
+  const int t = static_cast<int>(thread_idx().x), block = static_cast<int>(block_idx().x);
+  part.store(block * 64 + t, static_cast<float>(block + t));
+  if (t == 0) halves.store(block, 7);  // two blocks in one word of 4 bytes
+  if (bug == Between::kSameElement && t == 9) y.store(3, 1);
+  if (bug == Between::kReadThenWritten && t == 0) {
+    const float v = x.load(1 - block % 2);
+    if (block == 2) x.store(1, v);
+  }
+  if (bug == Between::kThreadsOfOneBlock && t > 0) y.store(0, part.load(block * 64 + t - 1));
+  if (bug != Between::kNoWriterFence) thread_fence();
+  if (bug != Between::kNoWriterBarrier) sync_threads();
+  if (t == 0) {
+    last.store(0, bug == Between::kNoCounter ? block == 2 : atomic_add(counter, 0, 1) == 2);
+  }
+  sync_threads();
+  if (last.load(0) == 0) return;
+  if (bug != Between::kNoReaderFence) thread_fence();
+  float sum = 0;
+  for (int b = 0; b < 3; ++b) sum += part.load_cg(b * 64 + t);
+  part.store(t, sum);
+  if (bug != Between::kNoReaderBarrier) sync_threads();
+  if (t == 0) {
+    for (int i = 1; i < 64; ++i) sum += part.load(i);
+    y.store(0, sum);
+    counter.store(0, 0);
+  }
+}
+
+template <Between bug>
+LaunchError run_parts(float* sum = nullptr, uint32_t checks = PLUQ_EMU_CHECK_ALL) {
+  EmulatedDevice device(80, checks);
+  float* y = device.fresh<float>(4);
+  const auto error =
+      launch(&parts_kernel<bug>, LaunchShape{{3, 1, 1}, 64, 0, "parts"}, Stream(device.exec()),
+             gmem<float>(device.fresh<float>(192), 192), gmem<int32_t>(device.array<int32_t>(1), 1),
+             gmem<float>(y, 4), gmem<float>(device.array<float>(2), 2),
+             gmem<uint16_t>(device.fresh<uint16_t>(3), 3));
+  if (sum != nullptr) *sum = y[0];
+  return error;
+}
+
+template <Between bug>
+void expect_between(const std::string& part, const std::string& other) {
+  const LaunchError error = run_parts<bug>();
+  ASSERT_TRUE(error) << "the mistake was not noticed";
+  EXPECT_EQ(error.text.find("kernel parts, block ("), 0U) << error.text;
+  for (const std::string& p : {std::string("planted_bugs_test.cc:"), part, other})
+    EXPECT_NE(error.text.find(p), std::string::npos) << error.text;
+}
+
+TEST(CudaPlantedBugs, RacesInDeviceMemory) {
+  float sum = 0;
+  const LaunchError silent = run_parts<Between::kNone>(&sum);
+  EXPECT_FALSE(silent) << silent.text;
+  EXPECT_EQ(sum, 3 * 64 * 63 / 2 + 64 * 3);
+  const std::string block = "another block wrote, without release and acquire in between",
+                    other = "the other is block (0, 0, 0), thread (";
+  expect_between<Between::kNoWriterFence>("reads device memory that " + block, other);
+  expect_between<Between::kNoReaderFence>("reads device memory that " + block, other);
+  expect_between<Between::kNoWriterBarrier>("reads device memory that " + block, other);
+  expect_between<Between::kNoCounter>("reads device memory that " + block, other);
+  expect_between<Between::kSameElement>("writes device memory that " + block, other);
+  expect_between<Between::kReadThenWritten>("writes device memory that another block read",
+                                            "byte 4 of 8 bytes");
+  expect_between<Between::kThreadsOfOneBlock>("another thread wrote, without a barrier", other);
+  expect_between<Between::kNoReaderBarrier>("another thread", "block (2, 0, 0), thread (");
+  EXPECT_FALSE(
+      run_parts<Between::kSameElement>(nullptr, PLUQ_EMU_CHECK_ALL & ~PLUQ_EMU_CHECK_GLOBAL_RACES));
+}
+
 PLUQ_KERNEL(32, 1) void nothing_kernel(gmem<const float> x) { (void)x; }
 
 TEST(CudaPlantedBugs, ArgumentsOutsideOfDeviceMemory) {

@@ -156,5 +156,47 @@ TEST(CudaPrimitives, Atomics) {
   EXPECT_EQ(largest[0], -1.0F);
 }
 
+// Copies of 4 and 8 bytes, of which some are not valid, and every width of the cached loads.
+PLUQ_KERNEL(32, 1) void widths_kernel(gmem<const uint32_t> x, gmem<uint32_t> y) {
+  PLUQ_STATIC_SMEM(uint32_t, four, 32);
+  PLUQ_STATIC_SMEM(uint32_t, eight, 64);
+  const int t = static_cast<int>(thread_idx().x);
+  cp_async4(four, t, x, t, t % 3 != 0);
+  cp_async8(eight, 2 * t, x, 2 * t, t % 5 != 0);
+  cp_async_wait_all();  // also of what was not committed
+  uint32_t sum = four.load(t) + eight.load_as<u32x2>(2 * t).v[1];
+  sum += x.load_nc<u32x4>(4).v[t % 4] * 3 + x.load_nc<u32x2>(6).v[t % 2] * 5 + x.load_nc(t) * 7;
+  sum += x.load_once<u32x4>(8).v[t % 4] * 11 + x.load_once(t) * 13;
+  sum += x.load_cg<u32x4>(12).v[t % 4] * 17 + x.load_cg(t) * 19;
+  sum += x.as<const uint8_t>().load_nc(4 * t) * 23;
+  const auto at = static_cast<int64_t>(t + 32 * block_idx().x);
+  y.store_as<uint32_t>(at, sum + block_dim().x * 1000 + grid_dim().x * 100000);
+  if (x.load(0) != 0) device_trap("element 0 is not zero");
+}
+
+TEST(CudaPrimitives, WidthsAndCachedLoads) {
+  EmulatedDevice device;
+  std::vector<uint32_t> x(64);
+  for (uint32_t i = 0; i < 64; ++i) x[i] = i * i;
+  auto* y = device.fresh<uint32_t>(64);
+  const LaunchShape shape{{2, 1, 1}, 32, 0, "widths"};
+  auto* dx = device.upload(x);
+  const auto run = [&] {
+    return launch(&widths_kernel, shape, Stream(device.exec()), gmem<const uint32_t>(dx, 64),
+                  gmem<uint32_t>(y, 64));
+  };
+  const auto error = run();
+  ASSERT_FALSE(error) << error.text;
+  for (uint32_t i = 0; i < 64; ++i) {
+    const uint32_t t = i % 32;
+    uint32_t want = (t % 3 != 0 ? x[t] : 0) + (t % 5 != 0 ? x[2 * t + 1] : 0) + 232000;
+    want += x[4 + t % 4] * 3 + x[6 + t % 2] * 5 + x[t] * 7 + x[8 + t % 4] * 11 + x[t] * 13;
+    want += x[12 + t % 4] * 17 + x[t] * 19 + (x[t] & 255) * 23;
+    EXPECT_EQ(y[i], want) << i;
+  }
+  dx[0] = 1;
+  EXPECT_NE(run().text.find("element 0 is not zero"), std::string::npos);
+}
+
 }  // namespace
 }  // namespace pluq

@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cstddef>
 #include <functional>
 #include <string>
 #include <thread>
@@ -22,8 +23,7 @@ struct Outcome {
   std::string message;
 };
 
-Outcome launch(Emulator& device, uint32_t blocks, uint32_t threads, uint32_t shared,
-               const Body& body) {
+pluq_emu_launch launch_of(uint32_t blocks, uint32_t threads, uint32_t shared, const Body& body) {
   pluq_emu_launch l{};
   l.struct_size = sizeof l;
   l.shared_bytes = shared;
@@ -33,9 +33,16 @@ Outcome launch(Emulator& device, uint32_t blocks, uint32_t threads, uint32_t sha
   l.grid_dim[1] = l.grid_dim[2] = l.block_dim[1] = l.block_dim[2] = 1;
   l.entry = [](pluq_emu_block* block, void* args) { (*static_cast<const Body*>(args))(block); };
   l.args = const_cast<Body*>(&body);
+  return l;
+}
+Outcome run(Emulator& device, const pluq_emu_launch& l) {
   char message[1024] = "";
   const int32_t code = table()->launch(device.stream(), &l, message, sizeof message);
   return {code, message};
+}
+Outcome launch(Emulator& device, uint32_t blocks, uint32_t threads, uint32_t shared,
+               const Body& body) {
+  return run(device, launch_of(blocks, threads, shared, body));
 }
 
 void barrier(pluq_emu_block* b) { b->api->barrier(b, 0, 0, 0, __FILE__, __LINE__); }
@@ -233,6 +240,37 @@ TEST(CudaEmulator, RangesOfMemory) {
   EXPECT_EQ(device.range_of(a.data() + 100).begin, nullptr);
   device.forget_memory(a.data());
   EXPECT_EQ(device.range_of(a.data()).begin, nullptr);
+}
+
+TEST(CudaEmulator, BytesThatWereWritten) {
+  const std::vector<uint8_t> bytes(300);
+  Allocation a(bytes.data(), 300, "", true);
+  EXPECT_EQ(a.first_unwritten(5, 10), 5);
+  a.note_written(5, 200);
+  EXPECT_EQ(a.first_unwritten(5, 200), -1);
+  EXPECT_EQ(a.first_unwritten(4, 1), 4);
+  EXPECT_EQ(a.first_unwritten(64, 236), 205);
+  a.note_written(205, 1000);  // the end is the allocation's
+  EXPECT_EQ(a.first_unwritten(5, 1000), -1);
+  EXPECT_EQ(Allocation(bytes.data(), 300, "", false).first_unwritten(0, 300), -1);
+}
+
+// A plugin of the first revision says neither what it writes nor what it reads.
+TEST(CudaEmulator, KernelsThatReportNothingMayHaveWrittenEverything) {
+  Emulator device(80, PLUQ_EMU_CHECK_ALL);
+  const std::vector<uint8_t> bytes(64);
+  device.register_memory(bytes.data(), 64, "weights");
+  const Body read = [&](pluq_emu_block* b) {
+    b->api->global_access(b, bytes.data() + 8, 4, PLUQ_EMU_READ, __FILE__, __LINE__);
+  };
+  pluq_emu_launch l = launch_of(1, 1, 0, read);
+  l.reports = PLUQ_EMU_REPORTS_GLOBAL;
+  const Outcome first = run(device, l);
+  EXPECT_NE(first.message.find("nobody has written: byte 8 of weights, 64 bytes"),
+            std::string::npos)
+      << first.message;
+  l.struct_size = offsetof(pluq_emu_launch, reports);
+  EXPECT_EQ(run(device, l).code, PLUQ_EMU_OK);
 }
 
 TEST(CudaEmulator, SeveralThreadsOfTheSystemLaunchAtOnce) {

@@ -18,7 +18,8 @@ inline void cp_async_bytes(smem<S> dst, int64_t di, gmem<G> src, int64_t si, boo
                            const char *file, uint32_t line) {
   pluq_emu_block *b = block_state();
   const uint32_t at = dst.check(di, bytes, bytes, "cp.async" PLUQ_HERE);
-  const void *from = valid ? src.check(si, bytes, bytes, "cp.async" PLUQ_HERE) : nullptr;
+  const void *from =
+      valid ? src.check(si, bytes, bytes, PLUQ_EMU_READ, "cp.async" PLUQ_HERE) : nullptr;
   b->api->async_copy(b, at, from, bytes, valid ? bytes : 0 PLUQ_HERE);
 }
 // 16 bytes to element di of dst from element si of src; zeros when not valid (nothing is read

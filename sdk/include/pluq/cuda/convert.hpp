@@ -41,7 +41,7 @@ inline float f16_to_f32(uint16_t h) {
 }
 inline uint16_t f32_to_f16(float v) {
   const uint32_t u = float_bits(v), sign = u >> 16 & 0x8000U, a = u & 0x7fffffffU;
-  if (a > 0x7f800000U) return 0x7fff;
+  if (a > 0x7f800000U) return check_finished(u), 0x7fff;
   if (a >= 0x477ff000U) return static_cast<uint16_t>(sign | 0x7c00U);  // 65520 and more
   if (a < 0x38800000U)  // subnormal: 0.5 has an ulp of 2^-24, so the sum rounds to f16's step
     return static_cast<uint16_t>(sign | (float_bits(bits_float(a) + 0.5F) - 0x3f000000U));
@@ -49,7 +49,7 @@ inline uint16_t f32_to_f16(float v) {
 }
 inline uint16_t f32_to_bf16(float v) {
   const uint32_t u = float_bits(v);
-  if ((u & 0x7fffffffU) > 0x7f800000U) return 0x7fff;
+  if ((u & 0x7fffffffU) > 0x7f800000U) return check_finished(u), 0x7fff;
   return static_cast<uint16_t>((u + 0x7fffU + (u >> 16 & 1U)) >> 16);
 }
 inline uint32_t pack_f16x2(float lo, float hi) {
@@ -300,7 +300,7 @@ inline float rcp_approx(float v) { return 1.0F / v; }
 inline float fma_f32(float a, float b, float c) { return std::fma(a, b, c); }
 // To the nearest integer, ties to even; saturates.
 inline int32_t round_to_int(float v) {
-  if (v != v) return 0;
+  if (v != v) return check_finished(float_bits(v)), 0;
   if (v >= 2147483648.0F) return std::numeric_limits<int32_t>::max();
   if (v <= -2147483648.0F) return std::numeric_limits<int32_t>::min();
   return static_cast<int32_t>(std::nearbyint(v));

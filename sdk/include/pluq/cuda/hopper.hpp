@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // sm_90a: mbarriers, bulk copies into shared memory, and wgmma (a warpgroup's product with B, and
 // if wanted A, read from shared memory). PTX ISA 9.2: mbarrier 9.7.13.15, cp.async.bulk 9.7.9.25,
-// wgmma 9.7.15. Compiled for an older SM they trap. In emulation wgmma is performed when it is
-// issued, and proxy fences do nothing: a missing wgmma_wait or fence_async_proxy is not found
-// there.
+// wgmma 9.7.15. Compiled for an older SM they trap. In emulation a wgmma is performed when it is
+// issued; with the detectors on, its accumulators hold NaN until a wgmma_wait covers it.
 #pragma once
 
 #include "pluq/cuda/memory.hpp"
@@ -32,6 +31,16 @@ PLUQ_HOST_DEVICE uint32_t swizzled_128b(uint32_t row, uint32_t chunk) {
   return row * 128 + ((chunk ^ (row & 7)) & 7) * 16;
 }
 
+// PTX ISA 9.7.15.5.1.2.2, matrix descriptor: start address in shared memory, leading and stride
+// offsets in units of 16 bytes at bits 0, 16 and 32; swizzling at bits 62 and 63 (1: 128 bytes).
+PLUQ_HOST_DEVICE uint64_t matrix_desc_bits(uint32_t start, Swizzle swizzle, uint32_t leading_bytes,
+                                           uint32_t stride_bytes) {
+  const auto part = [](uint32_t bytes) { return static_cast<uint64_t>((bytes & 0x3ffffU) >> 4); };
+  const uint64_t leading = swizzle == Swizzle::kNone ? part(leading_bytes) : 1;
+  return part(start) | leading << 16 | part(stride_bytes) << 32 |
+         static_cast<uint64_t>(swizzle == Swizzle::k128B ? 1 : 0) << 62;
+}
+
 #if PLUQ_CUDA_EMULATE
 
 // ---- mbarrier: element i of an smem<uint64_t>
@@ -57,9 +66,15 @@ inline void mbar_wait(smem<uint64_t> bars, int64_t i, uint32_t parity PLUQ_AT) {
   pluq_emu_block *b = block_state();
   b->api->mbar_wait(b, bars.check(i, 8, 8, "mbarrier" PLUQ_HERE), parity PLUQ_HERE);
 }
-inline void fence_mbar_init() {}
-// Between ordinary writes to shared memory and their use by wgmma or a bulk copy.
-inline void fence_async_proxy() {}
+inline void proxy_fence(uint32_t kind) {
+  pluq_emu_block *b = block_state();
+  if ((b->checks & PLUQ_EMU_CHECK_PROXY) != 0) b->api->proxy_fence(b, kind);
+}
+// Between the initialisation of mbarriers and their use by bulk copies.
+inline void fence_mbar_init() { proxy_fence(PLUQ_EMU_FENCE_MBAR_INIT); }
+// Between ordinary writes to shared memory (cp.async too) and their use by wgmma or a bulk copy: by
+// the threads that wrote, before the barrier.
+inline void fence_async_proxy() { proxy_fence(PLUQ_EMU_FENCE_ASYNC_PROXY); }
 
 // `bytes` (a multiple of 16) to element di of dst, counted by mbarrier bi. One thread issues it.
 template <class S, class G>
@@ -70,7 +85,7 @@ inline void bulk_copy(smem<S> dst, int64_t di, gmem<G> src, int64_t si, uint32_t
   if (bytes % 16 != 0)
     emulator_fail("cp.async.bulk: the size is not a multiple of 16 bytes" PLUQ_HERE);
   const uint32_t at = dst.check(di, bytes, 16, "cp.async.bulk" PLUQ_HERE);
-  const void *from = src.check(si, bytes, 16, "cp.async.bulk" PLUQ_HERE);
+  const void *from = src.check(si, bytes, 16, PLUQ_EMU_READ, "cp.async.bulk" PLUQ_HERE);
   b->api->bulk_copy(b, at, from, bytes, bars.check(bi, 8, 8, "mbarrier" PLUQ_HERE) PLUQ_HERE);
 }
 
@@ -119,9 +134,11 @@ inline void read_row(pluq_emu_block *b, uint32_t first, const wgmma_operand &o, 
     const uint32_t at = desc_chunk(m, row, chunk);
     if (at + 16 > b->shared_bytes)
       emulator_fail("wgmma: a matrix descriptor leads out of shared memory", o.file, o.line);
-    if (b->checks != 0)
+    if ((b->checks & PLUQ_EMU_CHECK_SHARED) != 0)
       for (uint32_t warp = 0; warp < 4; ++warp)
-        b->api->shared_access(b, first + 32 * warp, at, 16, PLUQ_EMU_READ, o.file, o.line);
+        b->api->shared_access(b, first + 32 * warp, at, 16, PLUQ_EMU_READ | PLUQ_EMU_ASYNC_PROXY,
+                              o.file, o.line);
+    if ((b->checks & PLUQ_EMU_CHECK_WGMMA) != 0) b->api->wgmma_reads(b, first, at, o.file, o.line);
     std::memcpy(out + 16 * chunk, b->shared + at, 16);
   }
 }
@@ -170,6 +187,9 @@ inline void run_wgmma(pluq_emu_block *block, uint32_t first, void *const *operan
   for (uint32_t t = 0; t < 128; ++t) {
     const auto &mine = *static_cast<const wgmma_operand *>(operands[t]);
     auto *d = static_cast<Sum *>(mine.d);
+    if ((block->checks & PLUQ_EMU_CHECK_WGMMA) != 0)
+      d = reinterpret_cast<Sum *>(block->api->wgmma_accumulators(
+          block, first + t, static_cast<uint32_t *>(mine.d), N / 2, mine.a, o.file, o.line));
     const uint32_t g = t % 32 / 4, q = t % 4;
     for (uint32_t i = 0; i < N / 2; ++i) {
       const uint32_t m = t / 32 * 16 + g + ((i & 2) != 0 ? 8 : 0), n = i / 4 * 8 + 2 * q + (i & 1);
@@ -209,11 +229,18 @@ PLUQ_WGMMA_TWIN(e4m3, 32, float, row_e4m3)
 PLUQ_WGMMA_TWIN(s8, 32, int32_t, row_s8)
 #undef PLUQ_WGMMA_TWIN
 
-inline void wgmma_fence() {}
-inline void wgmma_commit() {}
+inline void wgmma_order(uint32_t op, uint32_t pending, const char *file, uint32_t line) {
+  pluq_emu_block *b = block_state();
+  if ((b->checks & PLUQ_EMU_CHECK_WGMMA) != 0) b->api->wgmma_order(b, op, pending PLUQ_HERE);
+}
+// Between other accesses to the accumulators, and to A in registers, and a wgmma that uses them.
+inline void wgmma_fence(PLUQ_AT0) { wgmma_order(PLUQ_EMU_WGMMA_FENCE, 0 PLUQ_HERE); }
+inline void wgmma_commit(PLUQ_AT0) { wgmma_order(PLUQ_EMU_WGMMA_COMMIT, 0 PLUQ_HERE); }
 // Waits until at most `pending` committed groups are in flight.
 template <int pending>
-inline void wgmma_wait() {}
+inline void wgmma_wait(PLUQ_AT0) {
+  wgmma_order(PLUQ_EMU_WGMMA_WAIT, pending PLUQ_HERE);
+}
 // Keeps the compiler from moving accesses to the accumulators over wgmma_fence and wgmma_wait.
 template <int count, class T>
 inline void wgmma_fence_registers(T *) {}
@@ -282,18 +309,13 @@ PLUQ_DEVICE void bulk_copy(smem<S> dst, int64_t di, gmem<G> src, int64_t si, uin
       : "memory"));
 }
 
-// PTX ISA 9.7.15.5.1.2.2, matrix descriptor: start address, leading and stride offsets in units of
-// 16 bytes at bits 0, 16 and 32; swizzling at bits 62 and 63 (1: 128 bytes).
 struct MatrixDesc {
   uint64_t bits;
 };
 template <class T>
 PLUQ_DEVICE MatrixDesc matrix_desc(smem<T> s, int64_t i, Swizzle swizzle, uint32_t leading_bytes,
                                    uint32_t stride_bytes) {
-  const auto part = [](uint32_t bytes) { return static_cast<uint64_t>((bytes & 0x3ffffU) >> 4); };
-  const uint64_t leading = swizzle == Swizzle::kNone ? part(leading_bytes) : 1;
-  return {part(s.address(i)) | leading << 16 | part(stride_bytes) << 32 |
-          static_cast<uint64_t>(swizzle == Swizzle::k128B ? 1 : 0) << 62};
+  return {matrix_desc_bits(s.address(i), swizzle, leading_bytes, stride_bytes)};
 }
 PLUQ_DEVICE MatrixDesc advance(MatrixDesc d, uint32_t bytes) { return {d.bits + (bytes >> 4)}; }
 

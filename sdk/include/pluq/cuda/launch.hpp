@@ -4,6 +4,7 @@
 // it returns).
 #pragma once
 
+#include <cstddef>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -99,7 +100,9 @@ template <class... P, class... A>
 LaunchError launch(void (*kernel)(P...), const LaunchShape &shape, const Stream &stream,
                    A &&...args) {
   static_assert(sizeof...(P) == sizeof...(A), "as many arguments as the kernel has parameters");
-  if (stream.api() == nullptr || stream.api()->struct_size < sizeof(pluq_cuda_emulator))
+  // What an older host lacks is called only for checks that it does not know.
+  if (stream.api() == nullptr ||
+      stream.api()->struct_size < offsetof(pluq_cuda_emulator, global_access))
     return {PLUQ_STATUS_UNSUPPORTED,
             std::string(shape.name) + ": the host has no " PLUQ_CUDA_EMULATOR};
   if (shape.grid.x == 0 || shape.grid.y == 0 || shape.grid.z == 0) return {};
@@ -123,6 +126,7 @@ LaunchError launch(void (*kernel)(P...), const LaunchShape &shape, const Stream 
   l.block_dim[0] = shape.threads, l.block_dim[1] = 1, l.block_dim[2] = 1;
   l.entry = &Invocation<P...>::entry;
   l.args = &call;
+  l.reports = PLUQ_EMU_REPORTS_GLOBAL;
   char message[1024] = "";
   pluq_emu_block *outer = current_block;
   known_allocations = KnownAllocations{};

@@ -102,6 +102,20 @@ inline bool allocation_of(uintptr_t at, uintptr_t &begin, uintptr_t &end) {
 }
 #undef PLUQ_COLD
 
+// Whether a U may hold sums of a matrix product.
+template <class U>
+constexpr bool kHoldsSums =
+    std::is_same_v<U, float> || std::is_same_v<U, int32_t> || std::is_same_v<U, f32x2> ||
+    std::is_same_v<U, f32x4> || std::is_same_v<U, u32x2> || std::is_same_v<U, u32x4>;
+template <class U>
+inline void check_stored(const U &v, const char *file, uint32_t line) {
+  if constexpr (kHoldsSums<U>) {
+    uint32_t words[sizeof(U) / 4];
+    std::memcpy(words, &v, sizeof words);
+    check_finished(words, sizeof(U) / 4 PLUQ_HERE);
+  }
+}
+
 template <class T>
 class gmem {
  public:
@@ -139,8 +153,8 @@ class gmem {
   }
   template <class U>
   U load_as(int64_t i PLUQ_AT) const {
-    const void *at =
-        check(i, sizeof(U), alignof(U) > sizeof(U) ? alignof(U) : sizeof(U), "load" PLUQ_HERE);
+    const void *at = check(i, sizeof(U), alignof(U) > sizeof(U) ? alignof(U) : sizeof(U),
+                           PLUQ_EMU_READ, "load" PLUQ_HERE);
     U v;
     std::memcpy(&v, at, sizeof v);
     return v;
@@ -148,8 +162,7 @@ class gmem {
   template <class U>
   void store_as(int64_t i, const U &v PLUQ_AT) const {
     static_assert(!std::is_const_v<T>, "store to constant memory");
-    std::memcpy(const_cast<void *>(check(i, sizeof(U), sizeof(U), "store" PLUQ_HERE)), &v,
-                sizeof v);
+    store_with(i, v, PLUQ_EMU_WRITE, file, line);
   }
   u32x4 load16(int64_t i PLUQ_AT) const { return load_as<u32x4>(i PLUQ_HERE); }
   void store16(int64_t i, const u32x4 &v PLUQ_AT) const { store_as<u32x4>(i, v PLUQ_HERE); }
@@ -168,20 +181,31 @@ class gmem {
     return load_as<U>(i PLUQ_HERE);
   }
 
-  // Address of `bytes` at element i after the checks.
-  const void *check(int64_t i, size_t bytes, size_t align, const char *verb, const char *file,
-                    uint32_t line) const {
+  // A store of the kind PLUQ_EMU_WRITE, or more.
+  template <class U>
+  void store_with(int64_t i, const U &v, uint32_t kind, const char *file, uint32_t line) const {
+    std::memcpy(const_cast<void *>(check(i, sizeof(U), sizeof(U), kind, "store" PLUQ_HERE)), &v,
+                sizeof v);
+    check_stored(v PLUQ_HERE);
+  }
+  // Address of `bytes` at element i after the checks. kind: how they are accessed, PLUQ_EMU_READ...
+  const void *check(int64_t i, size_t bytes, size_t align, uint32_t kind, const char *verb,
+                    const char *file, uint32_t line) const {
     const uintptr_t at = reinterpret_cast<uintptr_t>(p_) + static_cast<uintptr_t>(i) * sizeof(T);
+    pluq_emu_block *b = block_state();
     uintptr_t begin = reinterpret_cast<uintptr_t>(begin_), end = reinterpret_cast<uintptr_t>(end_);
     if (begin_ == nullptr) {
       if (!allocation_of(at, begin, end)) not_allocated(at, bytes, i, verb, file, line);
     }
     if (at < begin || at > end || end - at < bytes)
       global_out_of_bounds(at, begin, end, bytes, sizeof(T), verb, file, line);
-    if (begin_ != nullptr && (block_state()->checks & PLUQ_EMU_CHECK_GLOBAL) != 0 &&
+    if (begin_ != nullptr && (b->checks & PLUQ_EMU_CHECK_GLOBAL) != 0 &&
         (!allocation_of(at, begin, end) || end - at < bytes))  // the declared count is not true
       not_allocated(at, bytes, i, verb, file, line);
     if (at % align != 0) global_misaligned(at, begin, bytes, align, sizeof(T), verb, file, line);
+    if ((b->checks & (PLUQ_EMU_CHECK_GLOBAL_INIT | PLUQ_EMU_CHECK_GLOBAL_RACES)) != 0)
+      b->api->global_access(b, reinterpret_cast<const void *>(at), static_cast<uint32_t>(bytes),
+                            kind, file, line);
     return reinterpret_cast<const void *>(at);
   }
 
@@ -224,7 +248,7 @@ class smem {
   U load_as(int64_t i PLUQ_AT) const {
     pluq_emu_block *b = block_state();
     const uint32_t at = check(i, sizeof(U), sizeof(U), "load" PLUQ_HERE);
-    if (b->checks != 0)
+    if ((b->checks & PLUQ_EMU_CHECK_SHARED) != 0)
       b->api->shared_access(b, b->thread, at, sizeof(U), PLUQ_EMU_READ, file, line);
     U v;
     std::memcpy(&v, b->shared + at, sizeof v);
@@ -234,9 +258,10 @@ class smem {
   void store_as(int64_t i, const U &v PLUQ_AT) const {
     pluq_emu_block *b = block_state();
     const uint32_t at = check(i, sizeof(U), sizeof(U), "store" PLUQ_HERE);
-    if (b->checks != 0)
+    if ((b->checks & PLUQ_EMU_CHECK_SHARED) != 0)
       b->api->shared_access(b, b->thread, at, sizeof(U), PLUQ_EMU_WRITE, file, line);
     std::memcpy(b->shared + at, &v, sizeof v);
+    check_stored(v PLUQ_HERE);
   }
   u32x4 load16(int64_t i PLUQ_AT) const { return load_as<u32x4>(i PLUQ_HERE); }
   void store16(int64_t i, const u32x4 &v PLUQ_AT) const { store_as<u32x4>(i, v PLUQ_HERE); }
@@ -279,7 +304,7 @@ template <class T, class U>
 inline T shared_atomic(smem<T> s, int64_t i, U update, const char *file, uint32_t line) {
   pluq_emu_block *b = block_state();
   const uint32_t at = s.check(i, sizeof(T), sizeof(T), "atomic" PLUQ_HERE);
-  if (b->checks != 0)
+  if ((b->checks & PLUQ_EMU_CHECK_SHARED) != 0)
     b->api->shared_access(b, b->thread, at, sizeof(T), PLUQ_EMU_WRITE | PLUQ_EMU_ATOMIC, file,
                           line);
   T old, fresh;
@@ -289,9 +314,10 @@ inline T shared_atomic(smem<T> s, int64_t i, U update, const char *file, uint32_
   return old;
 }
 template <class T, class U>
-inline T global_atomic(gmem<T> g, int64_t i, U update, const char *file, uint32_t line) {
-  T *at =
-      static_cast<T *>(const_cast<void *>(g.check(i, sizeof(T), sizeof(T), "atomic" PLUQ_HERE)));
+inline T global_atomic(gmem<T> g, int64_t i, U update, const char *file, uint32_t line,
+                       uint32_t kind = PLUQ_EMU_WRITE | PLUQ_EMU_ATOMIC) {
+  T *at = static_cast<T *>(
+      const_cast<void *>(g.check(i, sizeof(T), sizeof(T), kind, "atomic" PLUQ_HERE)));
   const T old = *at;
   *at = update(old);
   return old;
@@ -460,20 +486,29 @@ inline T atomic_exch(gmem<T> g, int64_t i, value_of<T> v PLUQ_AT) {
 }
 // Orders this thread's global accesses before its later ones, for all threads of the device
 // (membar.gl).
-inline void thread_fence() {}
+inline void thread_fence() {
+  pluq_emu_block *b = block_state();
+  if ((b->checks & PLUQ_EMU_CHECK_GLOBAL_RACES) != 0) b->api->thread_fence(b);
+}
 // Waits until flags[i] equals `value`, with acquire ordering; one thread per block does it, then a
 // barrier follows. Only lower-numbered blocks may be waited for.
 inline void wait_equal(gmem<int32_t> flags, int64_t i, int32_t value PLUQ_AT) {
   pluq_emu_block *b = block_state();
-  while (flags.load(i PLUQ_HERE) != value) b->api->pause(b PLUQ_HERE);
+  const auto seen = [&] {
+    return *static_cast<const int32_t *>(
+        flags.check(i, 4, 4, PLUQ_EMU_READ | PLUQ_EMU_ACQUIRE, "load" PLUQ_HERE));
+  };
+  while (seen() != value) b->api->pause(b PLUQ_HERE);
 }
 // flags[i] += v with release ordering.
 inline void release_add(gmem<int32_t> flags, int64_t i, int32_t v PLUQ_AT) {
-  atomic_add(flags, i, v PLUQ_HERE);
+  global_atomic(
+      flags, i, [v](int32_t old) { return old + v; } PLUQ_HERE,
+      PLUQ_EMU_WRITE | PLUQ_EMU_ATOMIC | PLUQ_EMU_RELEASE);
 }
 // flags[i] = v with release ordering.
 inline void release_store(gmem<int32_t> flags, int64_t i, int32_t v PLUQ_AT) {
-  flags.store(i, v PLUQ_HERE);
+  flags.store_with(i, v, PLUQ_EMU_WRITE | PLUQ_EMU_RELEASE PLUQ_HERE);
 }
 #else
 template <class T>

@@ -50,7 +50,7 @@ inline void ldmatrix(uint32_t *r, smem<T> s, int64_t i, const char *file, uint32
   ldmatrix_operand o{r, 0};
   if (lane_id() < 8 * count) {  // the other lanes' addresses are ignored
     o.offset = s.check(i, 16, 16, "ldmatrix" PLUQ_HERE);
-    if (b->checks != 0)
+    if ((b->checks & PLUQ_EMU_CHECK_SHARED) != 0)
       b->api->shared_access(b, b->thread, o.offset, 16, PLUQ_EMU_READ, file, line);
   }
   b->api->collective(b, kNames[count / 2], 32, kFullMask, &o, &run_ldmatrix<count, trans>, nullptr,

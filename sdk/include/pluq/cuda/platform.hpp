@@ -95,6 +95,17 @@ inline pluq_emu_block *block_state() { return current_block; }
   __builtin_unreachable();
 }
 
+// A word that is stored or converted: fails when it comes from the accumulators of a wgmma that no
+// wait covers.
+inline void check_finished(const uint32_t *value, uint32_t words, const char *file, uint32_t line) {
+  pluq_emu_block *b = block_state();
+  if (b != nullptr && (b->checks & PLUQ_EMU_CHECK_WGMMA) != 0)
+    b->api->wgmma_value(b, value, words, file, line);
+}
+inline void check_finished(uint32_t nan) {
+  if ((nan & PLUQ_EMU_UNFINISHED_BITS) == PLUQ_EMU_UNFINISHED) check_finished(&nan, 1, "", 0);
+}
+
 inline dim thread_idx() {
   const pluq_emu_block *b = block_state();
   return {b->thread_idx[0], b->thread_idx[1], b->thread_idx[2]};

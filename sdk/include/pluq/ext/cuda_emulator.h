@@ -22,13 +22,41 @@ extern "C" {
 #define PLUQ_EMU_CHECK_INIT 2u   /* a read of shared memory that nobody wrote */
 #define PLUQ_EMU_CHECK_ASYNC 4u  /* an access to shared memory that a copy in flight will write */
 #define PLUQ_EMU_CHECK_GLOBAL 8u /* global accesses against the registered allocations */
-#define PLUQ_EMU_CHECK_ALL 15u
+#define PLUQ_EMU_CHECK_GLOBAL_INIT 16u   /* a read of device memory that nobody wrote */
+#define PLUQ_EMU_CHECK_WGMMA 32u         /* registers and tiles of a wgmma in flight; its fence */
+#define PLUQ_EMU_CHECK_PROXY 64u         /* no fence between ordinary writes and the async proxy */
+#define PLUQ_EMU_CHECK_GLOBAL_RACES 128u /* unordered accesses of two blocks to device memory */
+#define PLUQ_EMU_CHECK_ALL 255u
+/* Those that look at accesses to shared memory. */
+#define PLUQ_EMU_CHECK_SHARED                                                                 \
+  (PLUQ_EMU_CHECK_RACES | PLUQ_EMU_CHECK_INIT | PLUQ_EMU_CHECK_ASYNC | PLUQ_EMU_CHECK_WGMMA | \
+   PLUQ_EMU_CHECK_PROXY)
 
 /* Kinds of accesses. */
 #define PLUQ_EMU_READ 1u
 #define PLUQ_EMU_WRITE 2u
 #define PLUQ_EMU_ATOMIC \
   4u /* with WRITE: a read and a write that do not race with other atomic ones */
+#define PLUQ_EMU_ASYNC_PROXY 8u /* with READ of shared memory: by wgmma */
+#define PLUQ_EMU_ACQUIRE 16u    /* with READ or ATOMIC of device memory */
+#define PLUQ_EMU_RELEASE 32u    /* with WRITE or ATOMIC of device memory */
+
+/* pluq_emu_launch.reports */
+#define PLUQ_EMU_REPORTS_GLOBAL 1u /* global_access is called for accesses to device memory */
+
+/* wgmma_order */
+#define PLUQ_EMU_WGMMA_FENCE 0u
+#define PLUQ_EMU_WGMMA_COMMIT 1u
+#define PLUQ_EMU_WGMMA_WAIT 2u
+
+/* What the accumulators of a wgmma in flight hold: a signalling NaN, of which arithmetic sets the
+ * bit 0x400000 and may flip the sign. */
+#define PLUQ_EMU_UNFINISHED 0x7fad9a31u
+#define PLUQ_EMU_UNFINISHED_BITS 0x7fbfffffu
+
+/* proxy_fence */
+#define PLUQ_EMU_FENCE_ASYNC_PROXY 0u
+#define PLUQ_EMU_FENCE_MBAR_INIT 1u
 
 #define PLUQ_EMU_OK 0 /* the kernel ran */
 #define PLUQ_EMU_INVALID \
@@ -65,7 +93,14 @@ typedef struct pluq_emu_launch {
   uint32_t grid_dim[3];  /* blocks in x, y, z */
   uint32_t block_dim[3]; /* threads in x, y, z */
   void (*entry)(pluq_emu_block *block, void *args); /* called once by every CUDA thread */
+<<<<<<< HEAD
   void *args;                                       /* second argument of entry */
+=======
+  void *args;
+  uint32_t reports; /* PLUQ_EMU_REPORTS_* of the twins this kernel was compiled with; a launch whose
+                       struct ends before it reports nothing */
+  uint32_t reserved;
+>>>>>>> h-emu
 } pluq_emu_launch;
 
 /* Called once when all lanes of a collective are there. operands[i] is that of thread first_thread
@@ -129,6 +164,37 @@ struct pluq_cuda_emulator {
   /* cp.async.bulk: in flight until a wait on that mbarrier takes notice of it. */
   void (*bulk_copy)(pluq_emu_block *block, uint32_t dst, const void *src, uint32_t bytes,
                     uint32_t mbar_offset, const char *file, uint32_t line);
+
+  /* The slots from here on are called only while block->checks has the bit that is named; a host
+   * that lacks them never sets it. */
+
+  /* GLOBAL_INIT, GLOBAL_RACES: an access of the running thread to device memory, its bounds and
+   * alignment checked. kind: PLUQ_EMU_READ, _WRITE or _WRITE | _ATOMIC, and _ACQUIRE, _RELEASE. */
+  void (*global_access)(pluq_emu_block *block, const void *p, uint32_t bytes, uint32_t kind,
+                        const char *file, uint32_t line);
+  /* GLOBAL_RACES: membar.gl. */
+  void (*thread_fence)(pluq_emu_block *block);
+  /* WGMMA: called while a wgmma is issued, for each of its threads: where the product with the
+   * accumulators d[words] is to be formed. d itself holds PLUQ_EMU_UNFINISHED until a wait gives it
+   * the result. a: this thread's four registers of A, or NULL. */
+  uint32_t *(*wgmma_accumulators)(pluq_emu_block *block, uint32_t thread, uint32_t *d,
+                                  uint32_t words, const uint32_t *a, const char *file,
+                                  uint32_t line);
+  /* WGMMA: the wgmma that is being issued by the warpgroup of first_thread reads 16 bytes of shared
+   * memory, some time before the wait. */
+  void (*wgmma_reads)(pluq_emu_block *block, uint32_t first_thread, uint32_t offset,
+                      const char *file, uint32_t line);
+  /* WGMMA: wgmma_fence, wgmma_commit, wgmma_wait of the running thread; op: PLUQ_EMU_WGMMA_*.
+   * pending: groups that may stay in flight after a wait. */
+  void (*wgmma_order)(pluq_emu_block *block, uint32_t op, uint32_t pending, const char *file,
+                      uint32_t line);
+  /* WGMMA: fails when one of `words` words is PLUQ_EMU_UNFINISHED, as far as
+   * PLUQ_EMU_UNFINISHED_BITS say, and the running thread has a wgmma in flight. An empty file: the
+   * place is not known. */
+  void (*wgmma_value)(pluq_emu_block *block, const uint32_t *value, uint32_t words,
+                      const char *file, uint32_t line);
+  /* PROXY: fence_async_proxy, fence_mbar_init of the running thread; kind: PLUQ_EMU_FENCE_*. */
+  void (*proxy_fence)(pluq_emu_block *block, uint32_t kind);
 };
 
 #ifdef __cplusplus
