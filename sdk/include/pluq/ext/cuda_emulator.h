@@ -93,14 +93,10 @@ typedef struct pluq_emu_launch {
   uint32_t grid_dim[3];  /* blocks in x, y, z */
   uint32_t block_dim[3]; /* threads in x, y, z */
   void (*entry)(pluq_emu_block *block, void *args); /* called once by every CUDA thread */
-<<<<<<< HEAD
   void *args;                                       /* second argument of entry */
-=======
-  void *args;
   uint32_t reports; /* PLUQ_EMU_REPORTS_* of the twins this kernel was compiled with; a launch whose
                        struct ends before it reports nothing */
   uint32_t reserved;
->>>>>>> h-emu
 } pluq_emu_launch;
 
 /* Called once when all lanes of a collective are there. operands[i] is that of thread first_thread
