@@ -23,6 +23,15 @@ fi
 export PLUQ_FIXTURES=${PLUQ_FIXTURES:-}
 [ -n "$PLUQ_FIXTURES" ] || echo "no fixtures found (set PLUQ_FIXTURES): tests that need them are skipped"
 
+# What reads compiled CUDA code, where nvcc came without it: from PyPI, into the build folder. Without it those tests are skipped.
+if command -v nvcc > /dev/null && ! command -v cuobjdump > /dev/null && [ -z "${CUOBJDUMP:-}" ]; then
+  tools=$root/build/cuda-tools
+  cuobjdump() { find "$tools" -name cuobjdump -type f 2> /dev/null | head -1; }
+  [ -n "$(cuobjdump)" ] || timeout 300 /usr/bin/python3 -m pip install -q --disable-pip-version-check --root-user-action ignore \
+    --target "$tools" nvidia-cuda-cuobjdump nvidia-cuda-nvdisasm || echo "no cuobjdump: tests of compiled CUDA code are skipped"
+  export CUOBJDUMP=$(cuobjdump)
+fi
+
 # one PRESET SMS: configure (CUDA kernels, where nvcc is, for these GPU architectures), build, test; the tests' closing lines end up in the output.
 one() {
   echo "== $1"
