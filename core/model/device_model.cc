@@ -162,7 +162,8 @@ void DeviceModel::plan_rounding() {
   const bool wanted = engine_rounds();
   visit_inputs([&](Rounding& rounding, Readers readers, const char* maker) {
     std::vector<std::optional<RoundScheme>> schemes;
-    for (const Linear* reader : readers) {  // k, v and up are absent where they are fused
+    for (const Linear* reader : readers) {
+      // k, v and up are absent where they are fused.
       if (reader->in_features() > 0) schemes.push_back(reader->rounding());
     }
     const std::optional<RoundScheme> scheme = common_rounding(schemes);
@@ -172,7 +173,9 @@ void DeviceModel::plan_rounding() {
     groups = std::max(groups, scheme->groups(columns));
     if (scheme->has_zeros()) zeros = 1;
     rounding.emplace().scheme = *scheme;
-    for (const Linear* reader : readers) rounded_inputs_[reader->report().name] = maker;
+    for (const Linear* reader : readers) {
+      if (reader->in_features() > 0) rounded_inputs_[reader->report().name] = maker;
+    }
   });
   codes_ = scratch(pitch, 1);
   code_scales_ = scratch(groups, sizeof(float));

@@ -138,7 +138,7 @@ void Linear::apply_on_device(const pluq_exec* exec, const DeviceInput& x, int64_
   pluq_activation from = f32_rows(nullptr, m, k_, x.ld);
   from.device_kind = kind;
   from.dtype = dtype_by_id(dtype_);
-  from.data = x.data;
+  from.data = x.rounded == nullptr ? x.data : nullptr;
   pluq_quantized quantized{};
   if (x.rounded != nullptr) {
     quantized.struct_size = sizeof quantized;

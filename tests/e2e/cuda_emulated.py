@@ -125,7 +125,7 @@ for kind in ('fp8', 'fp8-block', 'w8a8', 'w8a8-asym', 'experts'):
     makers = ['with the norm', 'with the activation', 'after attention'] + ['while rows are gathered'] * (kind == 'experts')
     out, got, said = f'{work}/{kind}', [], []
     for who in ('engine', 'methods'):
-        r = run('logits', out, '--ids', ','.join(map(str, ids)), '--out', f'{work}/r.npy', '--device', 'cuda-emulated:sm90',
+        r = run('logits', out, '--ids', ','.join(map(str, ids)), '--out', f'{work}/r.npy', '--device', 'cuda-emulated:sm90', '--log-level', 'info',
                 env={'PLUQ_CUDA_ROUNDING': who, 'PLUQ_CUDA_CHECKS': 'all'})
         check(f'{kind}: rounding by the {who}', r.returncode == 0, r.stderr[-600:])
         got.append(np.load(f'{work}/r.npy') if r.returncode == 0 else None)

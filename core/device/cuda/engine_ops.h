@@ -60,7 +60,9 @@ struct RoundScheme {
   cuda::RoundMode mode = cuda::RoundMode::kFp8Token;
   int64_t group = 0;       // kFp8Group: columns per scale
   float static_scale = 1;  // k*Static
-  bool operator==(const RoundScheme&) const = default;
+  bool operator==(const RoundScheme& other) const {
+    return mode == other.mode && group == other.group && static_scale == other.static_scale;
+  }
 
   int64_t groups(int64_t columns) const {
     return mode == cuda::RoundMode::kFp8Group ? (columns + group - 1) / group : 1;

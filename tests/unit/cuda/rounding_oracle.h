@@ -34,7 +34,7 @@ inline Rounded round_on_host(const std::vector<float>& x, int64_t m, int64_t k,
       for (int64_t j = b; j < e; ++j) {
         float v = x[static_cast<size_t>(i * k + j)];
         finite = finite && std::isfinite(v);
-        if (r.bound > 0) v = std::fmin(std::fmax(v, -r.bound), r.bound);
+        if (r.bound > 0) v = std::clamp(v, -r.bound, r.bound);
         low = std::fmin(low, v);
         high = std::fmax(high, v);
       }
@@ -56,7 +56,7 @@ inline Rounded round_on_host(const std::vector<float>& x, int64_t m, int64_t k,
       out.zeros.push_back(dead ? 0 : zero);
       for (int64_t j = b; j < e; ++j) {
         float v = x[static_cast<size_t>(i * k + j)];
-        if (r.bound > 0) v = std::fmin(std::fmax(v, -r.bound), r.bound);
+        if (r.bound > 0) v = std::clamp(v, -r.bound, r.bound);
         int code = 0;
         if (!dead && int8) {
           const float q = std::nearbyint(v / scale) + static_cast<float>(zero);
