@@ -60,6 +60,8 @@ class EngineOpsTest : public ::testing::TestWithParam<uint32_t> {
     return out;
   }
   std::vector<float> download16(const DeviceBuffer& b) { return widen(download<uint16_t>(b)); }
+  // Outputs and workspaces: nobody has written them.
+  DeviceBuffer fresh(size_t bytes) { return DeviceBuffer(runtime_, bytes, "test"); }
   DeviceBuffer empty(size_t bytes) {
     DeviceBuffer out(runtime_, bytes, "test");
     runtime_->zero(out.data(), bytes);
@@ -102,7 +104,7 @@ TEST_P(EngineOpsTest, NormsTakeRowsByListAndCopyWithoutAWeight) {
     const std::vector<float> x = random(5 * hidden, -3, 3), weight = random(hidden, 0.5, 1.5);
     const std::vector<int32_t> list{4, 0, 2};
     const DeviceBuffer dx = upload(x), dw = upload(weight), dl = upload(list),
-                       dy = empty(3 * hidden * 2);
+                       dy = fresh(3 * hidden * 2);
     for (const bool with_weight : {true, false}) {
       ops().rms_norm(dx.as<float>(), with_weight ? dw.as<float>() : nullptr, dl.as<int32_t>(),
                      dy.as<uint16_t>(), 3, static_cast<int64_t>(hidden), 1e-5F, nullptr);
@@ -280,7 +282,7 @@ TEST_P(EngineOpsTest, AttentionOverThePagedCache) {
     shape.softcap = c.softcap;
     // The tokens before start, then the queries behind a first chunk of another sequence (one token
     // at position 0, in the last block).
-    const DeviceBuffer partial = empty(static_cast<uint64_t>(attention_partial_floats(
+    const DeviceBuffer partial = fresh(static_cast<uint64_t>(attention_partial_floats(
                                            runtime_->description().sm_count, c.head_dim)) *
                                        4);
     auto* rows = device_qkv.as<uint16_t>();
@@ -315,9 +317,9 @@ TEST_P(EngineOpsTest, AttentionOverThePagedCache) {
       if (y != nullptr) ops().attention(x, shape, batch, partial.as<float>(), y);
     };
     if (c.start > 0) run({chunk(0, c.start, 0, 0)}, rows, nullptr);
-    const DeviceBuffer both = empty(static_cast<uint64_t>((c.count + 1) * c.heads) * d * 2);
+    const DeviceBuffer both = fresh(static_cast<uint64_t>((c.count + 1) * c.heads) * d * 2);
     const std::vector<float> extra = random16(static_cast<size_t>(width), -2, 2);
-    DeviceBuffer x = empty(static_cast<uint64_t>((c.count + 1) * width) * 2);
+    DeviceBuffer x = fresh(static_cast<uint64_t>((c.count + 1) * width) * 2);
     runtime_->upload(x.data(), narrow(extra).data(), static_cast<uint64_t>(width) * 2);
     runtime_->upload(x.as<uint16_t>() + width, rows + c.start * width,
                      static_cast<uint64_t>(c.count * width) * 2);
@@ -692,7 +694,7 @@ TEST_P(EngineOpsTest, RowsOfExperts) {
                            sum = random(3 * kHidden);
   const std::vector<int32_t> list{5, 0, 3};
   const DeviceBuffer dx = upload(narrow(x)), dl = upload(list), ds = upload(share),
-                     dy = upload(narrow(y)), dsum = upload(sum), gathered = empty(3 * kHidden * 2);
+                     dy = upload(narrow(y)), dsum = upload(sum), gathered = fresh(3 * kHidden * 2);
   ops().gather_rows(dx.as<uint16_t>(), dl.as<int32_t>(), kPerRow, gathered.as<uint16_t>(), 3,
                     kHidden);
   ops().add_rows(dsum.as<float>(), dl.as<int32_t>(), kPerRow, ds.as<float>(), dy.as<uint16_t>(), 3,

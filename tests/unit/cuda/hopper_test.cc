@@ -90,7 +90,8 @@ void check_wgmma() {
   for (int m = 0; m < 64; ++m) {
     for (int k = 0; k < kK; ++k) {
       put(ia, m, k, a[static_cast<size_t>(m * kK + k)]);
-      // 9.7.15.5.1.1: warp w holds rows 16w to 16w + 15, as the A of m16n8k16 and m16n8k32.
+      // 9.7.15.5.1.1.1, and for 8 bits m64nNk32: warp w holds rows 16w to 16w + 15, as the A of
+      // m16n8k16 and m16n8k32.
       Owner o{};
       if constexpr (kBytes == 2) {
         o = kA16[m % 16][k % kStep];
@@ -116,7 +117,8 @@ void check_wgmma() {
       int want = 0;
       for (int k = 0; k < kK; ++k)
         want += a[static_cast<size_t>(m * kK + k)] * b[static_cast<size_t>(n * kK + k)];
-      const Owner o = kC[m % 16][n % 8];  // d in chunks of 8 columns, each as the C of m16n8
+      // 9.7.15.5.1.1.1, accumulator D: in chunks of 8 columns, each as the C of m16n8.
+      const Owner o = kC[m % 16][n % 8];
       const int thread = m / 16 * 32 + o.lane;
       ASSERT_EQ(y[thread * (N / 2) + n / 8 * 4 + o.i], want) << m << ' ' << n;
     }

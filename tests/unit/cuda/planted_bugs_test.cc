@@ -303,6 +303,51 @@ TEST(CudaPlantedBugs, RacesInDeviceMemory) {
       run_parts<Between::kSameElement>(nullptr, PLUQ_EMU_CHECK_ALL & ~PLUQ_EMU_CHECK_GLOBAL_RACES));
 }
 
+enum class Chain { kNone, kNoBarrierAfterWait, kNoBarrierBeforeRelease, kPlainFlag };
+
+// Each block adds one to what the block before it left, neighbours exchanged. y [3][64].
+template <Chain bug>
+PLUQ_KERNEL(64, 1)
+void chain_kernel(gmem<int32_t> y, gmem<int32_t> done) {
+  const int t = static_cast<int>(thread_idx().x), block = static_cast<int>(block_idx().x);
+  if (block > 0 && t == 0) wait_equal(done, block - 1, 1);
+  if (bug != Chain::kNoBarrierAfterWait) sync_threads();
+  y.store(block * 64 + t, block == 0 ? t : y.load((block - 1) * 64 + (t ^ 33)) + 1);
+  if (bug != Chain::kNoBarrierBeforeRelease) sync_threads();
+  if (t != 0) return;
+  if (bug == Chain::kPlainFlag) {
+    done.store(block, 1);
+  } else {
+    release_store(done, block, 1);
+  }
+}
+
+template <Chain bug>
+LaunchError run_chain(int32_t* third = nullptr) {
+  EmulatedDevice device(80);
+  auto* y = device.fresh<int32_t>(192);
+  const auto error =
+      launch(&chain_kernel<bug>, LaunchShape{{3, 1, 1}, 64, 0, "chain"}, Stream(device.exec()),
+             gmem<int32_t>(y, 192), gmem<int32_t>(device.array<int32_t>(3), 3));
+  if (third != nullptr) *third = y[128 + 7];
+  return error;
+}
+
+TEST(CudaPlantedBugs, BlocksThatWaitForOneAnother) {
+  int32_t third = 0;
+  const LaunchError silent = run_chain<Chain::kNone>(&third);
+  EXPECT_FALSE(silent) << silent.text;
+  EXPECT_EQ(third, 7 + 2);
+  for (const LaunchError& error :
+       {run_chain<Chain::kNoBarrierAfterWait>(), run_chain<Chain::kNoBarrierBeforeRelease>(),
+        run_chain<Chain::kPlainFlag>()}) {
+    ASSERT_TRUE(error) << "the mistake was not noticed";
+    for (const char* part : {"kernel chain, block (1, 0, 0)", "without release and acquire",
+                             "the other is block (0, 0, 0)", "at planted_bugs_test.cc:"})
+      EXPECT_NE(error.text.find(part), std::string::npos) << error.text;
+  }
+}
+
 PLUQ_KERNEL(32, 1) void nothing_kernel(gmem<const float> x) { (void)x; }
 
 TEST(CudaPlantedBugs, ArgumentsOutsideOfDeviceMemory) {

@@ -198,5 +198,25 @@ TEST(CudaPrimitives, WidthsAndCachedLoads) {
   EXPECT_NE(run().text.find("element 0 is not zero"), std::string::npos);
 }
 
+// A host of the first revision: its table ends before the slots of later detectors, whose bits it
+// never sets.
+TEST(CudaPrimitives, RunsOnAnOlderHost) {
+  constexpr uint32_t kFirstDetectors = 15;
+  EmulatedDevice device(80, kFirstDetectors);
+  pluq_cuda_emulator old = *cuda_emulator::table();
+  old.struct_size = offsetof(pluq_cuda_emulator, global_access);
+  auto* turn = device.array<int32_t>(1);
+  const auto launch_on = [&](const pluq_cuda_emulator& api) {
+    return launch(&ordered_sum_kernel, LaunchShape{{2, 1, 1}, 64, 0, "ordered_sum"},
+                  Stream(device.emulator().stream(), &api), gmem<float>(device.array<float>(1), 1),
+                  gmem<int32_t>(turn, 1));
+  };
+  const auto error = launch_on(old);
+  EXPECT_FALSE(error) << error.text;
+  EXPECT_EQ(turn[0], 2);
+  old.struct_size -= 8;
+  EXPECT_EQ(launch_on(old).status, PLUQ_STATUS_UNSUPPORTED);
+}
+
 }  // namespace
 }  // namespace pluq
