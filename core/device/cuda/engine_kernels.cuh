@@ -350,6 +350,11 @@ void kernel_rotate_and_store(gmem<uint16_t> qkv, AttentionShape shape, BatchMemo
   }
 }
 
+// Dynamic shared memory of kernel_attention: a row of q per warp.
+constexpr uint32_t attention_shared_bytes(int64_t head_dim) {
+  return static_cast<uint32_t>(kWarps * head_dim * 4);
+}
+
 // Any type and length of head (kernel_attention_mma serves the usual ones). One warp per token and
 // head: 32 keys at a time, a lane per key for the scores and a lane per
 // column for the output, with a running maximum and sum.
@@ -611,10 +616,11 @@ class Ops : public EngineOps {
     const bool small = shape.head_dim <= 128;
     if (batch.kv_dtype == PLUQ_DTYPE_F32 || shape.head_dim % 16 != 0 || shape.head_dim > 256) {
       by_kv(batch.kv_dtype, [&](auto kind) {
-        const auto shared = static_cast<uint32_t>(kWarps * shape.head_dim * 4);
         start(kernel_attention<B, decltype(kind)>,
-              LaunchShape{
-                  {blocks(batch.rows * shape.heads, kWarps), 1, 1}, kThreads, shared, "attention"},
+              LaunchShape{{blocks(batch.rows * shape.heads, kWarps), 1, 1},
+                          kThreads,
+                          attention_shared_bytes(shape.head_dim),
+                          "attention"},
               in(qkv), shape, memory(batch), out(y));
       });
     } else if (batch.kv_dtype == PLUQ_DTYPE_F16) {

@@ -268,7 +268,10 @@ TEST(BlockLinear, RefusesWhatIsNotBuilt) {
   l.w.format = BlockFormat::kGguf, l.w.type = 99, l.w.n = 1, l.m = 1;
   EXPECT_EQ(ops().block_linear(device.exec(), l).text,
             "block_linear, block type of GGUF: kind 99 is not linked into this plugin");
-  l.w.format = BlockFormat::kInt, l.x_type = Real::kF32;
+  l.w.type = 12, l.w.n = 0, l.w.codes = device.upload(std::vector<uint8_t>(160)) + 2;
+  EXPECT_EQ(ops().block_linear(device.exec(), l).text,
+            "block_linear: blocks of GGUF do not begin at a multiple of 16 bytes");
+  l.w.format = BlockFormat::kInt, l.w.n = 1, l.x_type = Real::kF32;
   EXPECT_EQ(ops().block_linear(device.exec(), l).status, PLUQ_STATUS_UNSUPPORTED);
 }
 

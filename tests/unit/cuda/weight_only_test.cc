@@ -178,6 +178,7 @@ TEST(CudaWeightOnly, TilesSharedByBlocks) {
     check_product(89, {2, 64, 1536, 128, 4, true, false, false, 2, sm_count});
     check_product(89, {20, 448, 320, 64, 4, false, true, false, 2, sm_count});
     check_product(89, {70, 192, 576, 0, 8, false, false, true, 2, sm_count});
+    check_product(89, {40, 192, 576, 64, 8, true, true, false, 0, sm_count});
   }
 }
 

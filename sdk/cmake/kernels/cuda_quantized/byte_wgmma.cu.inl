@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Products of 8-bit codes by wgmma, for more than 64 rows of x on sm_90a: PLUQ_INSTANCE is the
-// ByteKind. Compiled by the host compiler for the emulated device, and by nvcc; for an older SM the
-// kernel traps, so a build without sm_90a leaves the launcher out.
+// ByteKind. Compiled by the host compiler for the emulated device, and by nvcc for sm_90a alone: a
+// build without it has no such launcher (own_90 in sources.cmake).
 #include "pluq/cuda/quantized/byte_wgmma.cuh"
 #include "pluq/cuda/quantized/registry.cuh"
 

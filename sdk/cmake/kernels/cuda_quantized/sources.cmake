@@ -23,3 +23,7 @@ foreach(bits 4 8)
   endforeach()
   list(APPEND sources_weight_only "cuda_quantized/weight_only_wgmma.cu.inl|${bits}")
 endforeach()
+# What differs between compute capability 8.0 and 8.9: products, conversions and scales in fp8.
+set(own_89 "cuda_quantized/byte_gemm.cu.inl|1" cuda_quantized/ops.cu.inl "cuda_quantized/block_linear.cu.inl|Float4Decoder<false>")
+# Launched at 9.0 alone: wgmma.
+set(own_90 cuda_quantized/byte_wgmma.cu.inl cuda_quantized/weight_only_wgmma.cu.inl)

@@ -232,8 +232,22 @@ OpError launch_decoded(const pluq_exec *exec, const Decoder &decoder, int64_t n,
   return {PLUQ_STATUS_UNSUPPORTED, "block_linear: x is F32; F16 and BF16 are built"};
 }
 
+// Whether a decoder can read these weights.
+template <class Decoder>
+OpError check_weights(const Decoder &, const BlockWeights &) {
+  return {};
+}
+template <int kType>
+OpError check_weights(const GgufDecoder<kType> &, const BlockWeights &w) {
+  constexpr int kAlign = GgufDecoder<kType>::kAlign;
+  if (reinterpret_cast<uintptr_t>(w.codes) % kAlign == 0) return {};
+  return {PLUQ_STATUS_INVALID, "block_linear: blocks of GGUF do not begin at a multiple of " +
+                                   std::to_string(kAlign) + " bytes"};
+}
+
 template <class Decoder>
 OpError launch_block_linear(const pluq_exec *exec, const BlockLinear &l) {
+  if (OpError e = check_weights(Decoder::make(l.w), l.w)) return e;
   return launch_decoded(exec, Decoder::make(l.w), l.w.n, l.w.k, l);
 }
 

@@ -34,6 +34,14 @@ struct ByteTraits {
   using Sum = std::conditional_t<kind == ByteKind::kS8, int32_t, float>;
 };
 
+constexpr int kByteStages = 4;  // copied ahead
+
+// Dynamic shared memory of byte_gemm_kernel.
+template <ByteKind kind, int kBm>
+constexpr uint32_t byte_shared_bytes() {
+  return kByteStages * (kBm * ByteTraits<kind>::kARow + kByteTileN * kByteDepth);
+}
+
 // Byte offset of 16-byte chunk `chunk` of row `row` in a stage with rows of 64 or 128 bytes.
 template <int row_bytes>
 PLUQ_DEVICE int swizzled(int row, int chunk) {
@@ -71,7 +79,7 @@ void byte_gemm_kernel(gmem<const uint8_t> a, gmem<const uint8_t> b, gmem<const f
                       gmem<float> partial, ByteShape s) {
   using T = ByteTraits<kind>;
   using Sum = typename T::Sum;
-  constexpr int kStages = 4;
+  constexpr int kStages = kByteStages;
   constexpr int kWarpsM = kBm >= 32 ? 2 : 1, kWarpsN = 8 / kWarpsM;
   constexpr int kMt = kBm / kWarpsM / 16, kNt = kByteTileN / kWarpsN / 8;
   constexpr int kABytes = kBm * T::kARow, kBBytes = kByteTileN * kByteDepth;
@@ -135,11 +143,25 @@ void byte_gemm_kernel(gmem<const uint8_t> a, gmem<const uint8_t> b, gmem<const f
   const int rows = static_cast<int>(s.m), cols = static_cast<int>(s.n);
 
   // Adds the sums of the run of columns that holds column k, scaled, and begins the next run.
-  // complete: the run ends here, so its zero points are taken off.
+  // complete: the run ends here, so its zero points are taken off. Long, so it is called once.
   const auto promote = [&](int64_t k, bool complete) {
     const int ga = s.a_group == 0 ? 0 : static_cast<int>(k / s.a_group);
     const int gb = s.b_group == 0 ? 0 : static_cast<int>(k / s.b_group);
     const int per_scale = static_cast<int>(s.b_rows);
+    const bool zeros = kind == ByteKind::kS8 && complete && (a_zero || b_zero);
+    float as[kMt][2];
+    int32_t row_sum[kMt][2], row_zero[kMt][2];  // 0 where they play no part
+    PLUQ_UNROLL
+    for (int i = 0; i < kMt; ++i) {
+      PLUQ_UNROLL
+      for (int half = 0; half < 2; ++half) {
+        const int row = row0 + 16 * i + 8 * half;
+        const bool inside = row < rows;
+        as[i][half] = inside && a_scale ? a_scale.load(row * s.a_groups + ga) : 1.0F;
+        row_sum[i][half] = zeros && b_zero && inside ? a_sum.load(row * s.b_groups + gb) : 0;
+        row_zero[i][half] = zeros && a_zero && inside ? a_zero.load(row) : 0;
+      }
+    }
     PLUQ_UNROLL
     for (int j = 0; j < kNt; ++j) {
       PLUQ_UNROLL
@@ -147,27 +169,20 @@ void byte_gemm_kernel(gmem<const uint8_t> a, gmem<const uint8_t> b, gmem<const f
         const int col = col0 + 8 * j + c;
         if (col >= cols) continue;
         const float bs = b_scale.load((per_scale == 1 ? col : col / per_scale) * s.b_groups + gb);
+        const int64_t zero = zeros && b_zero ? b_zero.load(col * s.b_groups + gb) : 0;
+        const int64_t col_sum = zeros && a_zero ? b_sum.load(col * s.b_groups + gb) : 0;
         PLUQ_UNROLL
         for (int i = 0; i < kMt; ++i) {
           PLUQ_UNROLL
           for (int half = 0; half < 2; ++half) {
-            const int row = row0 + 16 * i + 8 * half;
-            if (row >= rows) continue;
-            const float as = a_scale ? a_scale.load(row * s.a_groups + ga) : 1.0F;
-            float v;
+            float v = static_cast<float>(sum[i][j][2 * half + c]);
             if constexpr (kind == ByteKind::kS8) {
-              int64_t whole = sum[i][j][2 * half + c];
-              if (complete && b_zero) {
-                whole -= static_cast<int64_t>(b_zero.load(col * s.b_groups + gb)) *
-                         a_sum.load(row * s.b_groups + gb);
+              if (zeros) {
+                v = static_cast<float>(sum[i][j][2 * half + c] - zero * row_sum[i][half] -
+                                       col_sum * row_zero[i][half]);
               }
-              if (complete && a_zero)
-                whole -= static_cast<int64_t>(a_zero.load(row)) * b_sum.load(col * s.b_groups + gb);
-              v = static_cast<float>(whole);
-            } else {
-              v = sum[i][j][2 * half + c];
             }
-            total[i][j][2 * half + c] += v * (as * bs);
+            total[i][j][2 * half + c] += v * (as[i][half] * bs);
             sum[i][j][2 * half + c] = 0;
           }
         }
@@ -188,7 +203,7 @@ void byte_gemm_kernel(gmem<const uint8_t> a, gmem<const uint8_t> b, gmem<const f
     const uint32_t at = static_cast<uint32_t>(kt % kStages) * kStageBytes;
     const auto stage_a = arena.template view<uint8_t>(at, kABytes);
     const auto stage_b = arena.template view<uint8_t>(at + kABytes, kBBytes);
-    PLUQ_UNROLL_N(1)                        // `promote` is long
+    PLUQ_UNROLL_N(1)                        // `promote` is long, and called once
     for (int half = 0; half < 2; ++half) {  // 32 columns each
       if constexpr (T::kWide) {
         PLUQ_UNROLL
@@ -245,40 +260,54 @@ void byte_gemm_kernel(gmem<const uint8_t> a, gmem<const uint8_t> b, gmem<const f
           }
         }
       }
+      // The run ends here, or the part of K does: the end of K may have cut the run before, and the
+      // next part may go on with it.
       const int64_t k = static_cast<int64_t>(kt) * kByteDepth + 32 * half;
       pending = pending || k < s.k;
       left -= 32;
-      if (left == 0) {
-        if (k < s.k) {
-          promote(k, true);
-          pending = false;
-        }
-        left = s.period;
+      if (left == 0 || (half == 1 && kt + 1 == last)) {
+        const int64_t end = k + 32 < s.k ? k + 32 : s.k;
+        if (pending) promote(end - 1, left == 0 || end == s.k);
+        pending = false;
+        if (left == 0) left = s.period;
       }
     }
   }
   cp_async_wait<0>();
-  // What is left: all of K, the run that the end of K cuts, or one that the next part goes on with.
-  const int64_t end = static_cast<int64_t>(last) * kByteDepth;
-  if (pending) promote((end < s.k ? end : s.k) - 1, end >= s.k);
+  sync_threads();
 
-  const bool parts = s.splits > 1;
+  // Through shared memory, so that the conversion to y's type is written once, in a loop, and a
+  // warp stores whole rows: pairs of columns, exchanged so that 8 rows of one column meet all banks.
+  const auto out = arena.template view<float>(0, kBm * kByteTileN);
+  const auto pair_at = [](int row, int pair) {
+    return row * kByteTileN + 2 * (pair ^ (row & 7) << 2);
+  };
   PLUQ_UNROLL
   for (int i = 0; i < kMt; ++i) {
     PLUQ_UNROLL
-    for (int c = 0; c < 4; ++c) {
-      const int64_t row = row0 + 16 * i + (c >= 2 ? 8 : 0);
-      if (row >= rows) continue;
+    for (int half = 0; half < 2; ++half) {
+      const int row = warp_m * (kMt * 16) + 16 * i + 8 * half + g;
       PLUQ_UNROLL
       for (int j = 0; j < kNt; ++j) {
-        const int64_t col = col0 + 8 * j + (c & 1);
-        if (col >= s.n) continue;
-        if (parts) {
-          partial.store((split * s.m + row) * s.n + col, total[i][j][c]);
-        } else {
-          store_real(y, s.y_type, row * s.ldy + col,
-                     total[i][j][c] + (bias ? bias.load(col) : 0.0F));
-        }
+        out.template store_as<f32x2>(pair_at(row, warp_n * (kNt * 4) + 4 * j + t),
+                                     {{total[i][j][2 * half], total[i][j][2 * half + 1]}});
+      }
+    }
+  }
+  sync_threads();
+  PLUQ_UNROLL_N(1)
+  for (int i = thread; i < kBm * (kByteTileN / 2); i += 256) {
+    const int row = i / (kByteTileN / 2), pair = i % (kByteTileN / 2);
+    if (m0 + row >= s.m) return;  // no barrier follows
+    const f32x2 v = out.template load_as<f32x2>(pair_at(row, pair));
+    PLUQ_UNROLL
+    for (int c = 0; c < 2; ++c) {
+      const int64_t col = n0 + 2 * pair + c;
+      if (col >= s.n) continue;
+      if (s.splits > 1) {
+        partial.store((split * s.m + m0 + row) * s.n + col, v.v[c]);
+      } else {
+        store_real(y, s.y_type, (m0 + row) * s.ldy + col, v.v[c] + (bias ? bias.load(col) : 0.0F));
       }
     }
   }
@@ -305,7 +334,7 @@ OpError launch_byte_tile(const Stream &stream, const ByteGemm &g, const ByteShap
   shape.grid = {static_cast<uint32_t>((g.n + kByteTileN - 1) / kByteTileN),
                 static_cast<uint32_t>((g.m + kBm - 1) / kBm), static_cast<uint32_t>(s.splits)};
   shape.threads = 256;
-  shape.smem_bytes = 4 * (kBm * T::kARow + kByteTileN * kByteDepth);
+  shape.smem_bytes = byte_shared_bytes<kind, kBm>();
   shape.name = "byte_gemm_kernel";
   const auto bytes = static_cast<const uint8_t *>(g.a);
   const int64_t a_bytes =

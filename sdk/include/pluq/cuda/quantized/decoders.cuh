@@ -187,17 +187,39 @@ struct Float4Decoder {
   }
 };
 
-// The bytes of one block, from `at` on.
+// The bytes of one block, from `at` on, which begins at a multiple of kAlign: word_at and half_at
+// below load them as wide as that allows, for pluq/gguf.hpp.
+template <int kAlign>
 struct BlockBytes {
   gmem<const uint8_t> p;
   int64_t at;
   PLUQ_DEVICE uint8_t operator[](int i) const { return p.load(at + i); }
 };
+// i is even.
+template <int kAlign>
+PLUQ_DEVICE float half_at(const BlockBytes<kAlign> &b, int i = 0) {
+  return f16_to_f32(b.p.template load_as<uint16_t>(b.at + i));
+}
+// i is even, and a multiple of 4 when kAlign is.
+template <int kAlign>
+PLUQ_DEVICE uint32_t word_at(const BlockBytes<kAlign> &b, int i) {
+  if constexpr (kAlign >= 4) {
+    return b.p.template load_as<uint32_t>(b.at + i);
+  } else {
+    const uint32_t low = b.p.template load_as<uint16_t>(b.at + i);
+    return low | static_cast<uint32_t>(b.p.template load_as<uint16_t>(b.at + i + 2)) << 16;
+  }
+}
 
-// Blocks have 18 to 210 bytes, so nothing wider than a byte is aligned; lines of the cache hold the
-// neighbours' bytes.
+// Blocks have 18 to 210 bytes, all even: they begin at multiples of 2, 4, 8 or 16 bytes, as long as
+// the matrix does.
 template <int kType>
 struct GgufDecoder {
+  static constexpr int kElements = kType < gguf::kQ2_K ? 32 : 256;
+  static constexpr int kAlign = kType == gguf::kQ4_K || kType == gguf::kQ5_K   ? 16
+                                : kType == gguf::kQ5_1                         ? 8
+                                : kType == gguf::kQ4_1 || kType == gguf::kQ2_K ? 4
+                                                                               : 2;
   gmem<const uint8_t> codes;
   int64_t blocks;  // per row
 
@@ -210,17 +232,15 @@ struct GgufDecoder {
     return d;
   }
   PLUQ_DEVICE void run(int64_t row, int64_t k0, float *w) const {
-    constexpr bool kSmall = kType < gguf::kQ2_K;
-    constexpr int kElements = kSmall ? 32 : 256;
-    if (k0 >= blocks * kElements) {
+    const int64_t block = k0 / kElements;
+    if (block >= blocks) {
       PLUQ_UNROLL
       for (int j = 0; j < kRun; ++j) w[j] = 0;
       return;
     }
-    const int64_t block = row * blocks + k0 / kElements;
     const gguf::BlockSize size = gguf::block_size(kType);
-    gguf::decode_part(kType, BlockBytes{codes, block * size.bytes}, w,
-                      static_cast<int>(k0 % kElements), kRun);
+    const BlockBytes<kAlign> bytes{codes, (row * blocks + block) * size.bytes};
+    gguf::decode_run(kType, bytes, static_cast<int>(k0 % kElements) / kRun, w);
   }
 };
 

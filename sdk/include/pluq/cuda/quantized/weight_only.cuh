@@ -42,12 +42,15 @@ struct WoShape {
                                  : Bits == 4 ? (Rows <= 32   ? 6
                                                 : Rows == 64 ? 4
                                                              : 3)
-                                             : (Rows <= 64 ? 4 : 2);
+                                             : (Rows <= 32   ? 4
+                                                : Rows == 64 ? 3
+                                                             : 2);
   static constexpr int kSumRows = Rows / kWarpsM, kSumPitch = kWoTileN + 4;
   static constexpr uint32_t kSums = kStages * kStageBytes;
   static constexpr uint32_t kBytes = kSums + kSumRows * kSumPitch * 4;
   static_assert(!Wgmma || kStageBytes % 1024 == 0, "swizzled rows of x begin at 1024 bytes");
-  static_assert(kBytes <= 227 * 1024, "shared memory of a block on sm_90");
+  static_assert(kBytes <= (Wgmma ? 227 : 99) * 1024,
+                "shared memory of a block of compute capability 9.0, and of 8.6 and 8.9");
 };
 
 struct WoArgs {
