@@ -12,7 +12,6 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
-
 /* Id for pluq_host.get_extension. */
 #define PLUQ_CUDA_EMULATOR "pluq.cuda_emulator/1"
 
@@ -23,7 +22,6 @@ extern "C" {
 #define PLUQ_EMU_CHECK_ASYNC 4u  /* an access to shared memory that a copy in flight will write */
 #define PLUQ_EMU_CHECK_GLOBAL 8u /* global accesses against the registered allocations */
 #define PLUQ_EMU_CHECK_ALL 15u
-
 /* Kinds of accesses. */
 #define PLUQ_EMU_READ 1u
 #define PLUQ_EMU_WRITE 2u
@@ -57,8 +55,7 @@ typedef struct pluq_emu_block {
   uint32_t reserved;
 } pluq_emu_block;
 
-/* One kernel launch. */
-typedef struct pluq_emu_launch {
+typedef struct pluq_emu_launch { /* One kernel launch. */
   uint32_t struct_size;
   uint32_t shared_bytes; /* dynamic shared memory */
   const char *name;      /* of the kernel, for messages */
