@@ -162,7 +162,7 @@ Verb add_sdk(CLI::App& app, CommonFlags& common) {
   create->footer(
       "The plugin is a format of 4-bit weights to change: it builds against this pluq with one "
       "command, passes\n'pluq plugins check', quantizes models and runs them.\n"
-      "From there: the tutorial in pluq's sdk/README.md.\n"
+      "The tutorial share/pluq/sdk/README.md of the install tree goes on from there.\n"
       "Example: pluq sdk new my_format --cuda --dir ./my_format");
   create->add_option("NAME", f.name, "Id of the format: a-z, 0-9 and _")->required();
   create->add_option("--dir", f.dir, "Directory to write to (default ./NAME)")->type_name("DIR");
