@@ -6,7 +6,9 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <cstring>
 #include <filesystem>
+#include <iterator>
 #include <string>
 #include <utility>
 #include <vector>
@@ -15,6 +17,7 @@
 #include "base/file.h"
 #include "cli/common.h"
 #include "cli/sdk_template.h"
+#include "plugin/elf_screen.h"
 
 namespace pluq::cli {
 namespace {
@@ -34,6 +37,29 @@ void check_name(const std::string& name) {
       !std::all_of(name.begin(), name.end(), good)) {
     fail_usage("'{}' cannot name a format: give 1 to 40 of a-z, 0-9 and _, beginning with a letter",
                printable(name));
+  }
+  // Targets that CMake makes in every project; no project may have others of these names.
+  constexpr std::string_view kReserved[] = {
+      "all",     "clean",          "edit_cache", "help",          "install", "none",
+      "package", "package_source", "preinstall", "rebuild_cache", "test"};
+  if (std::find(std::begin(kReserved), std::end(kReserved), name) != std::end(kReserved))
+    fail_usage("'{}' cannot name a format: CMake or YAML has another meaning for it", name);
+}
+
+// Two plugins with a format of one id cannot be loaded together.
+void check_unused(const std::string& name, const fs::path& plugins) {
+  std::error_code ec;
+  for (const fs::directory_entry& entry : fs::directory_iterator(plugins, ec)) {
+    if (entry.path().extension() != ".so") continue;
+    try {
+      const auto file = MappedFile::open(entry.path().string());
+      const pluq_manifest manifest = read_elf(file->bytes()).manifest;
+      const std::string ids(manifest.formats, ::strnlen(manifest.formats, sizeof manifest.formats));
+      if (("," + ids + ",").find("," + name + ",") == std::string::npos) continue;
+    } catch (const Error&) {
+      continue;  // no plugin: it has no formats
+    }
+    fail_usage("'{}' is a format of {}; choose another name", name, entry.path().string());
   }
 }
 
@@ -73,8 +99,12 @@ std::string filled(std::string out, const std::string& name, const std::string& 
 
 void sdk_new(const Flags& f, const CommonFlags& common) {
   check_name(f.name);
-  const fs::path dir = f.dir.empty() ? fs::path(f.name) : fs::path(f.dir);
   std::error_code ec;
+  // The install tree that this program is part of, for the commands in the files.
+  const fs::path program = fs::read_symlink("/proc/self/exe", ec);
+  const std::string prefix = ec ? "/usr/local" : program.parent_path().parent_path().string();
+  check_unused(f.name, fs::path(prefix) / "lib/pluq/plugins");
+  const fs::path dir = f.dir.empty() ? fs::path(f.name) : fs::path(f.dir);
   if (fs::exists(dir, ec) && (!fs::is_directory(dir, ec) || !fs::is_empty(dir, ec))) {
     fail_usage("{} exists and is not an empty directory; name another with --dir",
                printable(dir.string()));
@@ -82,9 +112,6 @@ void sdk_new(const Flags& f, const CommonFlags& common) {
   const bool made = fs::create_directories(dir, ec);
   if (ec)
     fail(ErrorKind::kFailed, "{}: cannot be created: {}", printable(dir.string()), ec.message());
-  // The install tree that this program is part of, for the commands in the files.
-  const fs::path program = fs::read_symlink("/proc/self/exe", ec);
-  const std::string prefix = ec ? "/usr/local" : program.parent_path().parent_path().string();
   std::vector<std::pair<std::string, std::string_view>> files = {{f.name + ".cc", kTemplateFormat},
                                                                  {"CMakeLists.txt", kTemplateCMake},
                                                                  {"README.md", kTemplateReadme}};
@@ -135,6 +162,7 @@ Verb add_sdk(CLI::App& app, CommonFlags& common) {
   create->footer(
       "The plugin is a format of 4-bit weights to change: it builds against this pluq with one "
       "command, passes\n'pluq plugins check', quantizes models and runs them.\n"
+      "The tutorial share/pluq/sdk/README.md of the install tree goes on from there.\n"
       "Example: pluq sdk new my_format --cuda --dir ./my_format");
   create->add_option("NAME", f.name, "Id of the format: a-z, 0-9 and _")->required();
   create->add_option("--dir", f.dir, "Directory to write to (default ./NAME)")->type_name("DIR");

@@ -109,6 +109,19 @@ LayerResolver::LayerResolver(const PluginHost& host, std::shared_ptr<const Check
   }
 }
 
+namespace {
+
+// The plugin's format behind a named one; the error says where it was named.
+const FormatHandle& type_of(const PluginHost& host, const FormatInstance& named) {
+  try {
+    return host.at(named.type);
+  } catch (const Error& e) {
+    throw Error(e.kind(), fmt::format("{}: {}", named.where, e.what()));
+  }
+}
+
+}  // namespace
+
 LayerResolver::Claimant& LayerResolver::instance(const std::string& name,
                                                  const std::string& where) {
   for (const auto& made : instances_) {
@@ -125,7 +138,7 @@ LayerResolver::Claimant& LayerResolver::instance(const std::string& name,
         "{}: format '{}' is neither defined under formats nor a loaded plugin's; there are {}",
         where, printable(name), names.empty() ? "none" : names.substr(0, names.size() - 2));
   }
-  const FormatHandle& format = host_.at(named ? it->type : name);
+  const FormatHandle& format = named ? type_of(host_, *it) : host_.at(name);
   const boost::json::value options =
       named ? format.check_options(it->options, it->where) : boost::json::value();
   auto made = std::make_unique<Claimant>();

@@ -1,12 +1,12 @@
 # pluq_add_plugin(NAME SOURCES a.cc kernels_portable.cc kernels_avx2.cc kernels_avx512.cc [CUDA_SOURCES x.cu.inl y.cu]
 #                 [KERNELS int float] [CUDA_KERNELS quantized/int] [LIBS target...])
 #
-# A format plugin: NAME.so, exporting nothing but the entry symbol and needing nothing but the C library. Flags follow
+# A format plugin: lib/pluq/plugins/NAME.so in the build directory, exporting nothing but the entry symbol and needing nothing but the C library. Flags follow
 # the file's name:
 #   *_portable.cc    x86-64-v2              *_avx2.cc      AVX2, FMA, F16C
 #   *_avx512.cc      AVX-512 F BW VL DQ     *_avx512vnni.cc  + VNNI     *_avx512bf16.cc  + BF16
 #   any other        plain x86-64: everything that runs before the host has told the CPU's features
-# Kernel files are compiled with -O3 and without contraction of a*b+c, so that bits do not depend on the compiler's mood.
+# Without CMAKE_BUILD_TYPE plugins are compiled with -O2. Kernel files are compiled with -O3 and without contraction of a*b+c, so that bits do not depend on the compiler's mood.
 # KERNELS links the SDK's own kernel families for every instruction set (pluq/cpu/tables.hpp gives their tables); each
 # family is compiled once per build.
 # CUDA_KERNELS links families of CUDA kernels or parts of them (kernels/cuda_*/sources.cmake): always their twins for the emulated device,
@@ -38,6 +38,9 @@ function(pluq_kernel_flags)
       if(NOT CMAKE_BUILD_TYPE STREQUAL "Debug")
         list(APPEND flags -O3)
       endif()
+      if(source MATCHES "_avx512" AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+        list(APPEND flags -Wno-maybe-uninitialized)  # gcc 12 warns of its own avx512fintrin.h
+      endif()
       set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS "${flags};-ffp-contract=off")
     endif()
   endforeach()
@@ -67,7 +70,19 @@ endfunction()
 
 function(pluq_add_plugin name)
   cmake_parse_arguments(ARG "" "" "SOURCES;CUDA_SOURCES;KERNELS;CUDA_KERNELS;LIBS" ${ARGN})
+  if(ARG_UNPARSED_ARGUMENTS)
+    message(FATAL_ERROR "pluq_add_plugin(${name}): '${ARG_UNPARSED_ARGUMENTS}' is not expected; files follow SOURCES or CUDA_SOURCES")
+  endif()
+  if(NOT ARG_SOURCES)
+    message(FATAL_ERROR "pluq_add_plugin(${name}): no SOURCES")
+  endif()
+  if(PLUQ_WITHOUT_CUDA AND (ARG_CUDA_SOURCES OR ARG_CUDA_KERNELS))
+    message(FATAL_ERROR "pluq_add_plugin(${name}): kernels for CUDA need find_package(pluq REQUIRED COMPONENTS CUDA)")
+  endif()
   add_library(${name} MODULE ${ARG_SOURCES})
+  if(NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
+    target_compile_options(${name} PRIVATE $<$<COMPILE_LANGUAGE:C,CXX>:-O2>)  # else it would not be optimized at all
+  endif()
   target_link_libraries(${name} PRIVATE pluq::sdk ${ARG_LIBS})
   target_compile_features(${name} PRIVATE cxx_std_17)
   set_target_properties(${name} PROPERTIES

@@ -3,7 +3,7 @@
 // the frame. On disk, per linear layer [N, K]:
 //
 //   codes   U8 [N, K/2]    two codes per byte, the even column in the low half
-//   scales  F32 [N, K/32]  W[n, k] = scales[n, k/32] * (code - 8)
+//   scales  F16 [N, K/32]  W[n, k] = scales[n, k/32] * (code - 8)
 //
 #include <algorithm>
 #include <cmath>
@@ -31,7 +31,7 @@ std::vector<pluq::WeightSpec> specs_of(const pluq::LayerDesc& l) {
   pluq::WeightSpec codes = pluq::shard::spec(
       "codes", PLUQ_DTYPE_U8, {l.out_features, l.in_features / 2}, {n, {k.begin / 2, k.end / 2}});
   pluq::WeightSpec scales =
-      pluq::shard::spec("scales", PLUQ_DTYPE_F32, {l.out_features, l.in_features / kGroup},
+      pluq::shard::spec("scales", PLUQ_DTYPE_F16, {l.out_features, l.in_features / kGroup},
                         {n, pluq::shard::runs(k, kGroup)});
   scales.sample = pluq::Sample::real(1e-3, 1e-2);
   return {codes, scales};
@@ -45,7 +45,7 @@ class Method final : public pluq::LinearMethod {
     pluq::MethodInfo info;
     info.scheme = "int4 g32";
     info.kernel = "dequantize";  // the SDK's own apply; override apply() for speed
-    info.bits_per_weight = 4 + 32.0 / kGroup;
+    info.bits_per_weight = 4 + 16.0 / kGroup;
     return info;
   }
   std::vector<pluq::WeightSpec> create_weights() const override { return specs_of(layer()); }
@@ -66,7 +66,7 @@ class Method final : public pluq::LinearMethod {
 // <cuda>
 // apply on a CUDA device: the kernels of @ID@.cu.inl.
 pluq::cuda::OpError launch(const pluq::cuda::DeviceCall& c) {
-  return kernels::linear(c.exec, {c.array<uint8_t>("codes"), c.array<float>("scales"), c.layer.n(),
+  return kernels::linear(c.exec, {c.array<uint8_t>("codes"), c.array<uint16_t>("scales"), c.layer.n(),
                                   c.layer.k(), c.io});
 }
 
@@ -100,30 +100,29 @@ class Quantizer final : public pluq::Quantizer {
     for (size_t i = 0; i < request().layers.size(); ++i) output_specs(i);
   }
   std::vector<pluq::WeightSpec> output_specs(size_t i) const override {
-    pluq::LayerDesc l;
-    l.name = request().layers[i].name;
-    l.in_features = l.in_end = request().layers[i].in_features;
-    l.out_features = l.out_end = request().layers[i].out_features;
-    return specs_of(l);
+    return specs_of(whole_layer(i));
   }
   void solve(const pluq::QuantizeContext& context) override {
     for (size_t i = 0; i < request().layers.size(); ++i) {
       const int64_t k = request().layers[i].in_features;
       context.parallel_rows(request().layers[i].out_features, 16, [&](int64_t begin, int64_t end) {
-        std::vector<float> w(static_cast<size_t>((end - begin) * k)), scales(w.size() / kGroup);
+        std::vector<float> w(static_cast<size_t>((end - begin) * k));
+        std::vector<uint16_t> scales(w.size() / kGroup);
         std::vector<uint8_t> codes(w.size() / 2);
         context.rows(i, begin, end, w.data(), k);
-        for (size_t j = 0; j < w.size(); ++j) {
-          float& scale = scales[j / kGroup];
-          if (j % kGroup == 0) {
-            for (size_t g = j; g < j + kGroup; ++g) scale = std::max(scale, std::fabs(w[g]) / 7);
-            if (scale == 0) scale = 1;
+        for (size_t g = 0; g < scales.size(); ++g) {
+          float largest = 0;
+          for (size_t j = g * kGroup; j < (g + 1) * kGroup; ++j)
+            largest = std::max(largest, std::fabs(w[j]));
+          scales[g] = pluq::float_to_half(std::max(largest / 7, 1e-7F));
+          const float scale = pluq::Tensor::half(scales[g]);  // as dequantize will see it
+          for (size_t j = g * kGroup; j < (g + 1) * kGroup; ++j) {
+            const auto c = static_cast<int>(std::lround(std::clamp(w[j] / scale, -8.0F, 7.0F))) + 8;
+            codes[j / 2] = static_cast<uint8_t>(codes[j / 2] | c << (j % 2 * 4));
           }
-          const auto c = static_cast<int>(std::lround(std::clamp(w[j] / scale, -8.0F, 7.0F))) + 8;
-          codes[j / 2] = static_cast<uint8_t>(codes[j / 2] | c << (j % 2 * 4));
         }
         context.emit(i, "codes", begin, end, codes.data(), codes.size());
-        context.emit(i, "scales", begin, end, scales.data(), scales.size() * sizeof(float));
+        context.emit(i, "scales", begin, end, scales.data(), scales.size() * sizeof scales[0]);
       });
     }
   }
@@ -132,7 +131,7 @@ class Quantizer final : public pluq::Quantizer {
 class Format final : public pluq::Format {
  public:
   pluq::FormatInfo describe() const override {
-    return {"@ID@", "", "4 bits with a scale per 32 columns", {}};
+    return {"@ID@", "", "4 bits with a scale per 32 columns", {}};  // {}: options
   }
   pluq::ProbeResult probe(const pluq::ProbeRequest& r) override {
     if (r.quant_method == "@ID@") return {900, "its own quant_method"};

@@ -10,8 +10,8 @@ namespace kernels {
 
 // One product with a layer [N, K]; the arrays lie in device memory as they do on disk.
 struct Linear {
-  const uint8_t* codes;  // [N, K/2]
-  const float* scales;   // [N, K/32]
+  const uint8_t* codes;    // [N, K/2]
+  const uint16_t* scales;  // f16 [N, K/32]
   int64_t n, k;
   pluq::cuda::LinearIo io;  // x, bias and y
 };

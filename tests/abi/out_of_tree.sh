@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Formats built outside the repository, against the installed SDK only, by gcc and by clang: the examples, and what
-# `pluq sdk new` writes. Each passes the conformance kit, quantizes a model and runs it; nothing of pluq is rebuilt.
+# `pluq sdk new` writes. Each passes the conformance kit, quantizes a model, serves its layers, runs it and is compared with
+# the unquantized model; nothing of pluq is rebuilt.
 # Usage: out_of_tree.sh SOURCE_DIR BUILD_DIR MODEL [EXAMPLE...]; PLUQ_COMPILERS: which compilers (default both).
 set -euo pipefail
 source=$1 build=$2 model=$3
@@ -26,6 +27,15 @@ for name in "$@"; do
   esac
 done
 
+# near_base FILE: an eval against the base whose numbers are those of a quantized model, not of a broken or an equal one.
+near_base() {
+  python3 - "$1" <<'PY'
+import json, math, sys
+e = json.load(open(sys.argv[1]))
+sys.exit(not (e['tokens'] > 0 and 0 < e['kl_mean'] < 0.5 and abs(math.log(e['perplexity'] / e['base_perplexity'])) < 0.5))
+PY
+}
+
 # try NAME COMPILER: build, check, quantize, run, and be missed.
 try() {
   local name=$1 compiler=$2 c plugins=$work/drop-$1-$2 so text message code
@@ -46,8 +56,10 @@ try() {
   text=$("$pluq" run "$work/out-$name-$compiler" -p "In the beginning God" -n 8 --temperature 0 --plugins "$plugins" --json --quiet)
   echo "$text" | grep -q '"stop_reason"'
   for _ in 1 2 3 4 5 6 7 8; do echo "In the beginning God created the heaven and the earth."; done > "$work/text"
-  local eval=("$pluq" eval "$work/out-$name-$compiler" --text "$work/text" --protocol bos-16 --plugins "$plugins" --quiet --json)
-  "${eval[@]}" > "$work/eval" 2> "$work/log" || { cat "$work/log"; return 1; }
+  "$pluq" inspect "$work/out-$name-$compiler" --plugins "$plugins" > "$work/log"
+  grep -q "^model.layers.0.mlp.up_proj .* $name " "$work/log" || { cat "$work/log"; return 1; }
+  local eval=("$pluq" eval "$work/out-$name-$compiler" --base "$model" --text "$work/text" --protocol bos-16 --plugins "$plugins" --quiet --json)
+  "${eval[@]}" > "$work/eval" 2> "$work/log" && near_base "$work/eval" || { cat "$work/log" "$work/eval"; return 1; }
   if ls "$work/src/$name"/*.cu.inl > /dev/null 2>&1; then
     # The same on the emulated device, by the plugin's own kernels and with every detector.
     "$pluq" inspect "$work/out-$name-$compiler" --plugins "$plugins" --device cuda-emulated > "$work/log"
@@ -59,7 +71,8 @@ try() {
     python3 "$source/tests/abi/near.py" "$work/cpu.npy" "$work/device.npy" 0.02
     "$pluq" run "$work/out-$name-$compiler" -p "In the beginning God" -n 8 --temperature 0 --plugins "$plugins" --json --quiet \
       --device cuda-emulated > "$work/log" 2>&1 || { cat "$work/log"; return 1; }
-    "${eval[@]}" --device cuda-emulated > "$work/eval" 2> "$work/log" || { cat "$work/log"; return 1; }
+    "${eval[@]}" --device cuda-emulated > "$work/eval" 2> "$work/log" && near_base "$work/eval" ||
+      { cat "$work/log" "$work/eval"; return 1; }
     unset PLUQ_CUDA_CHECKS
     device=", emulated too"
     [ $cuda = OFF ] || device="$device, with nvcc where it is"

@@ -249,7 +249,7 @@ os.makedirs(f'{only}/bin')
 os.makedirs(f'{only}/lib/pluq/plugins')
 shutil.copy(pluq, f'{only}/bin/pluq')
 shutil.copy(f'{os.path.dirname(pluq)}/../lib/pluq/plugins/dense.so', f'{only}/lib/pluq/plugins/')
-yamls = {'key': 'modle: x\n', 'format': f'model: {tiny}\nlayers: [{{match: "*", format: nosuch}}]\n', 'option': f'model: {tiny}\nformats: {{w: {{type: gptq, bitz: 4}}}}\nlayers: [{{match: "*", format: w}}]\n',
+yamls = {'key': 'modle: x\n', 'format': f'model: {tiny}\nlayers: [{{match: "*", format: nosuch}}]\n', 'type': f'model: {tiny}\nformats: {{w: {{type: nosuch}}}}\nlayers: [{{match: "*", format: w}}]\n', 'option': f'model: {tiny}\nformats: {{w: {{type: gptq, bitz: 4}}}}\nlayers: [{{match: "*", format: w}}]\n',
          'mismatch': f'model: {gptq}\nlayers: [{{match: "*.q_proj", format: awq}}]\n'}
 for k, v in yamls.items():
     open(f'{work}/{k}.yaml', 'w').write(v)
@@ -291,6 +291,7 @@ wrong = [
     (2, [], []),
     (2, ['run', '--config', f'{work}/key.yaml', '-p', 'x'], ['key.yaml:1:8', "unknown key 'modle'", 'model']),
     (3, ['run', '--config', f'{work}/format.yaml', '-p', 'x'], ["format 'nosuch'", 'there are']),
+    (4, ['run', '--config', f'{work}/type.yaml', '-p', 'x'], ['type.yaml:2:', "format 'nosuch'", 'there are']),
     (2, ['run', '--config', f'{work}/option.yaml', '-p', 'x'], ["no option 'bitz'", 'bits']),
     (3, ['run', '--config', f'{work}/mismatch.yaml', '-p', 'x'], ['mismatch.yaml:2', "format 'awq'", 'qweight']),
     (2, ['quantize', tiny, '-o', f'{work}/q1', '--format', 'gptq', '--set', 'bits=5'], ["'bits'", '2|3|4|8']),
@@ -306,6 +307,10 @@ wrong = [
     (1, ['plugins', 'check', f'{work}/short.txt', '--out', f'{work}/c.json'], ['is not an ELF file', 'does not conform']),
     (2, ['plugins', 'check', dense_so, '--only', 'nosuch', '--out', f'{work}/c.json'], ["--only nosuch: no test"]),
     (2, ['sdk', 'new', 'Bad-Name', '--dir', f'{work}/i'], ["'Bad-Name' cannot name a format", 'a-z']),
+    (2, ['sdk', 'new', 'test', '--dir', f'{work}/i'], ["'test' cannot name a format", 'CMake']),
+    (2, ['sdk', 'new', 'gptq', '--dir', f'{work}/i'], ["'gptq' is a format of", 'gptq.so', 'another name']),
+    (1, ['sdk', 'new', 'x', '--dir', '/proc/none/x'], ['/proc/none/x: cannot be created']),
+    (3, ['layer', tiny, '', '--dequantize', f'{work}/y'], ["no linear layer ''"]),
     (2, ['sdk', 'new', 'x', '--dir', work], ['exists and is not an empty directory']),
     (2, ['sdk', 'new', 'x', '--dir', work, '--cuda'], ['exists and is not an empty directory']),
     (2, ['bench-linear', '--format', 'gptq', '--device', 'cuda-emulated'], ['measures the CPU', 'cuda-emulated']),

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * A whole format in plain C11, against abi.h alone: what plugin.hpp does for C++ authors, spelled
- * out. codes  I8 [N, K],  step  F32 [N];  W[n, k] = step[n] * codes[n, k] All state of a method is
- * one struct; nothing is allocated after get_quant_method. */
+ * out. On disk: codes I8 [N, K], step F32 [N]; W[n, k] = step[n] * codes[n, k].
+ * All state of a method is one struct; nothing is allocated after get_quant_method. */
 #include <math.h>
 #include <stdbool.h>
 #include <stdlib.h>

@@ -124,11 +124,7 @@ class Quantizer final : public pluq::Quantizer {
     for (size_t i = 0; i < request().layers.size(); ++i) output_specs(i);
   }
   std::vector<pluq::WeightSpec> output_specs(size_t i) const override {
-    pluq::LayerDesc l;
-    l.name = request().layers[i].name;
-    l.in_features = l.in_end = request().layers[i].in_features;
-    l.out_features = l.out_end = request().layers[i].out_features;
-    return specs_of(l);
+    return specs_of(whole_layer(i));
   }
   void solve(const pluq::QuantizeContext& context) override {
     for (size_t i = 0; i < request().layers.size(); ++i) solve_layer(context, i);

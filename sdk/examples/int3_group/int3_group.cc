@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A 3-bit format with a kernel of its own. On disk, per linear layer [N, K]:
 //   planes  I32 [N, K/32, 3]  per group of 32 columns one word per bit: bit i of word b is bit b of
-//   column i's code scales  F32 [N, K/32]     W[n, k] = scales[n, k/32] * (code - 4), code in 0..7
+//                             column i's code
+//   scales  F32 [N, K/32]     W[n, k] = scales[n, k/32] * (code - 4), code in 0..7
 // In memory it is the same, copied into the aligned buffer that the host gives.
 #include <algorithm>
 #include <cmath>
@@ -111,11 +112,7 @@ class Quantizer final : public pluq::Quantizer {
     for (size_t i = 0; i < request().layers.size(); ++i) output_specs(i);
   }
   std::vector<pluq::WeightSpec> output_specs(size_t i) const override {
-    pluq::LayerDesc l;
-    l.name = request().layers[i].name;
-    l.in_features = l.in_end = request().layers[i].in_features;
-    l.out_features = l.out_end = request().layers[i].out_features;
-    return specs_of(l);
+    return specs_of(whole_layer(i));
   }
   void solve(const pluq::QuantizeContext& context) override {
     for (size_t i = 0; i < request().layers.size(); ++i) {

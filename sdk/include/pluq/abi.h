@@ -82,14 +82,12 @@ typedef struct pluq_exec pluq_exec;
 #define PLUQ_STATUS_CANCELLED 7
 
 /* ---------------------------------------------------------------- the host's table */
-
 /* Levels of pluq_host.log. */
 #define PLUQ_LOG_DEBUG 0
 #define PLUQ_LOG_INFO 1
 #define PLUQ_LOG_WARNING 2
 
-/* What the host offers to plugins. Process lifetime. */
-struct pluq_host {
+struct pluq_host { /* What the host offers to plugins. Process lifetime. */
   uint32_t struct_size;
   uint32_t abi_major; /* PLUQ_ABI_MAJOR */
   uint32_t abi_minor; /* the effective minor of this conversation */
@@ -144,7 +142,6 @@ typedef struct pluq_host_match {
 } pluq_host_match;
 
 /* ---------------------------------------------------------------- devices and execution */
-
 /* Kinds of devices: an open set. */
 #define PLUQ_DEVICE_CPU 1u
 #define PLUQ_DEVICE_CUDA 2u
@@ -169,8 +166,7 @@ typedef struct pluq_host_match {
 #define PLUQ_CPU_AMX_INT8 (UINT64_C(1) << 17)
 #define PLUQ_CPU_AMX_BF16 (UINT64_C(1) << 18)
 
-/* A device that layers may run on, as far as plugins may use it. */
-typedef struct pluq_device {
+typedef struct pluq_device { /* A device that layers may run on, as far as plugins may use it. */
   uint32_t struct_size;
   uint32_t kind;  /* PLUQ_DEVICE_* */
   int32_t index;  /* CUDA ordinal; 0 on the CPU */
@@ -230,8 +226,7 @@ typedef struct pluq_tensor {
 #define PLUQ_SAMPLE_INDEX 3u /* integers 0 .. below-1, each used `per` times in order (g_idx) */
 #define PLUQ_SAMPLE_SHAPE 4u /* the layer's [N, K] as integers (weight_shape) */
 #define PLUQ_SAMPLE_BYTES 5u /* fill() writes the bytes */
-/* One way to fill a tensor; embedded in pluq_weight_spec, frozen. */
-typedef struct pluq_sample {
+typedef struct pluq_sample { /* One way to fill a tensor; embedded in pluq_weight_spec, frozen. */
   uint32_t struct_size;
   uint32_t kind; /* PLUQ_SAMPLE_* */
   double lo, hi; /* of REAL */
@@ -268,8 +263,7 @@ typedef struct pluq_weight_spec {
 #define PLUQ_ACTIVATIONS_CHECKPOINT 0u /* rounded exactly as the checkpoint says */
 #define PLUQ_ACTIVATIONS_FLOAT 1u      /* nothing is rounded below 16 bits */
 
-/* One linear layer, or a shard of it, that a method is wanted for. */
-typedef struct pluq_layer_desc {
+typedef struct pluq_layer_desc { /* One linear layer, or a shard of it, that a method is wanted for. */
   uint32_t struct_size;
   uint32_t compute;     /* PLUQ_COMPUTE_* asked for */
   uint32_t activations; /* PLUQ_ACTIVATIONS_* asked for */
@@ -308,7 +302,6 @@ typedef struct pluq_activation_scheme {
   pluq_str static_scale_suffix; /* tensor with the static scale ("input_scale"); valid for the method's life */
   const int32_t *permutation;   /* [K] column order in which groups are formed, or NULL; valid for the method's life */
 } pluq_activation_scheme;
-
 /* What a kernel multiplies in; sums are f32, of int8 int32. */
 #define PLUQ_ARITHMETIC_F32 1u
 #define PLUQ_ARITHMETIC_F16 2u
@@ -321,8 +314,7 @@ typedef struct pluq_activation_scheme {
 #define PLUQ_METHOD_TAKES_ROWS 4u      /* apply uses x->rows */
 #define PLUQ_METHOD_CAPTURE_SAFE 8u    /* apply may run while a CUDA graph is captured */
 
-/* What a method says of itself, for people and for the host's plans. */
-typedef struct pluq_method_info {
+typedef struct pluq_method_info { /* What a method says of itself, for people and for the host's plans. */
   uint32_t struct_size;
   uint32_t flags;        /* PLUQ_METHOD_* */
   pluq_str format;       /* id of the format; all strings live as long as the method */
@@ -351,8 +343,7 @@ typedef struct pluq_quantized { /* activations already rounded in the method's p
   const int32_t *sums;  /* [M, groups] sums of codes, or NULL */
 } pluq_quantized;
 
-/* x of apply. */
-typedef struct pluq_activation {
+typedef struct pluq_activation { /* x of apply. */
   uint32_t struct_size;
   uint32_t device_kind; /* PLUQ_DEVICE_*: where data lives */
   const void *data; /* [M, K] */
@@ -363,8 +354,7 @@ typedef struct pluq_activation {
   const pluq_rows *rows;           /* or NULL; then m is an upper bound */
 } pluq_activation;
 
-/* y of apply and gather. */
-typedef struct pluq_output {
+typedef struct pluq_output { /* y of apply and gather. */
   uint32_t struct_size;
   uint32_t device_kind; /* PLUQ_DEVICE_*: where data lives */
   void *data; /* [M, N] */
@@ -375,8 +365,7 @@ typedef struct pluq_output {
 
 /* ---------------------------------------------------------------- LinearMethod: how one layer stores and applies W */
 
-/* The run-time layout that a method wants, given the values of its tensors. */
-typedef struct pluq_process_plan {
+typedef struct pluq_process_plan { /* The run-time layout that a method wants, given the values of its tensors. */
   uint32_t struct_size;
   uint32_t keep_tensors; /* 1: apply reads the checkpoint tensors, the host keeps them */
   uint64_t buffer_bytes; /* one run-time buffer, 64-byte aligned, allocated by the host, zero-filled */
@@ -438,8 +427,7 @@ typedef struct pluq_embedding {
 #define PLUQ_VERDICT_LEAVE_UNQUANTIZED 2u /* the checkpoint says that this layer is plain */
 #define PLUQ_VERDICT_UNSUPPORTED 3u       /* mine, but not built: choice->reason says what */
 
-/* The answer of get_quant_method. */
-typedef struct pluq_method_choice {
+typedef struct pluq_method_choice { /* The answer of get_quant_method. */
   uint32_t struct_size;
   uint32_t verdict; /* PLUQ_VERDICT_* */
   int32_t score; /* 1 .. 1000 with USE: the highest of all formats serves the layer */
@@ -448,8 +436,7 @@ typedef struct pluq_method_choice {
   pluq_method method; /* with USE; the host destroys it */
 } pluq_method_choice;
 
-/* The functions of a config: one checkpoint as one format reads it. */
-typedef struct pluq_config_api {
+typedef struct pluq_config_api { /* The functions of a config: one checkpoint as one format reads it. */
   uint32_t struct_size;
   uint32_t reserved;
   void (*destroy)(void *config); /* [load] after all its methods */
@@ -465,7 +452,6 @@ typedef struct pluq_config { /* frozen pair */
 } pluq_config;
 
 /* ---------------------------------------------------------------- Format: what a plugin registers */
-
 /* Types of options. */
 #define PLUQ_OPTION_INT 1u
 #define PLUQ_OPTION_REAL 2u
@@ -494,8 +480,7 @@ typedef struct pluq_format_info {
   size_t option_count; /* how many */
 } pluq_format_info;
 
-/* What is known of a checkpoint before any format has claimed it. */
-typedef struct pluq_probe_request {
+typedef struct pluq_probe_request { /* What is known of a checkpoint before any format has claimed it. */
   uint32_t struct_size;
   uint32_t reserved;
   pluq_str container;       /* "safetensors", "gguf" */
@@ -505,15 +490,13 @@ typedef struct pluq_probe_request {
   size_t tensor_stride, tensor_count; /* bytes from one to the next; how many */
 } pluq_probe_request;
 
-/* The answer of probe. */
-typedef struct pluq_probe_result {
+typedef struct pluq_probe_result { /* The answer of probe. */
   uint32_t struct_size;
   int32_t score;    /* 0: this checkpoint holds no layer of mine .. 1000 */
   pluq_text reason; /* the caller's buffer: why, also for 0 */
 } pluq_probe_result;
 
-/* What create_config makes a config from. */
-typedef struct pluq_config_request {
+typedef struct pluq_config_request { /* What create_config makes a config from. */
   uint32_t struct_size;
   uint32_t reserved;
   pluq_str container; /* "safetensors", "gguf" */
@@ -522,17 +505,12 @@ typedef struct pluq_config_request {
   pluq_str architecture;         /* of the model, may be empty */
 } pluq_config_request;
 
-/* The functions of a format. */
-typedef struct pluq_format_api {
+typedef struct pluq_format_api { /* A format: probe asks whether a checkpoint may hold layers of it */
   uint32_t struct_size;
   uint32_t reserved;
-  /* [any] Id, aliases and options. */
   void (*describe)(void *format, pluq_format_info *info);                                              /* [any] */
-  /* [load] May this checkpoint hold layers of the format? */
   pluq_status *(*probe)(void *format, const pluq_probe_request *request, pluq_probe_result *result);   /* [load] */
-  /* [load] The host destroys the config. A wrong or missing key is INVALID with its name. */
   pluq_status *(*create_config)(void *format, const pluq_config_request *request, pluq_config *config); /* [load] */
-  /* [any] A table by id (pluq.quantizer/1, pluq.samples/1), or NULL. */
   const void *(*get_extension)(void *format, const char *id);                                          /* [any] */
 } pluq_format_api;
 
@@ -550,8 +528,7 @@ typedef struct pluq_format { /* frozen pair */
 #define PLUQ_STATISTIC_HESSIAN 1u /* context->hessian */
 #define PLUQ_STATISTIC_INPUT 2u /* context->input_stats */
 
-/* One linear layer of a group. */
-typedef struct pluq_quantize_layer {
+typedef struct pluq_quantize_layer { /* One linear layer of a group. */
   uint32_t struct_size;
   uint32_t reserved;
   pluq_str name; /* checkpoint name */
@@ -559,8 +536,7 @@ typedef struct pluq_quantize_layer {
   int64_t in_features, out_features; /* K, N */
 } pluq_quantize_layer;
 
-/* A group of layers to quantize, or, in write_config, all that were. */
-typedef struct pluq_quantize_request {
+typedef struct pluq_quantize_request { /* A group of layers to quantize, or, in write_config, all that were. */
   uint32_t struct_size;
   uint32_t reserved;
   pluq_str algorithm;       /* "rtn", ... */
@@ -571,8 +547,7 @@ typedef struct pluq_quantize_request {
 } pluq_quantize_request;
 
 typedef struct pluq_quantize_context pluq_quantize_context;
-/* What solve reads from and writes to. */
-struct pluq_quantize_context {
+struct pluq_quantize_context { /* What solve reads from and writes to. */
   uint32_t struct_size;
   uint32_t reserved;
   const pluq_host *host; /* the table that the entry got */
@@ -598,16 +573,14 @@ typedef struct pluq_quantizer_info { /* strings live as long as the process */
   pluq_str algorithms; /* separated by ',', the default first */
 } pluq_quantizer_info;
 
-/* Takes a text in pieces. */
-typedef struct pluq_text_sink {
+typedef struct pluq_text_sink { /* Takes a text in pieces. */
   uint32_t struct_size;
   uint32_t reserved;
   void *user; /* first argument of write */
   void (*write)(void *user, const char *text, size_t size); /* appends */
 } pluq_text_sink;
 
-/* The functions of the extension. */
-typedef struct pluq_quantizer {
+typedef struct pluq_quantizer { /* The functions of the extension. */
   uint32_t struct_size;
   uint32_t reserved;
   void (*describe)(void *format, pluq_quantizer_info *info);                                 /* [any] */
@@ -648,8 +621,7 @@ typedef struct pluq_manifest {
 
 typedef struct pluq_registrar pluq_registrar; /* the host's, opaque; only for register_format */
 
-/* The host's half of the entry call. */
-typedef struct pluq_handshake {
+typedef struct pluq_handshake { /* The host's half of the entry call. */
   uint32_t struct_size;
   uint32_t abi_major; /* PLUQ_ABI_MAJOR */
   uint32_t min_minor, max_minor; /* what the host can work with */
@@ -659,8 +631,7 @@ typedef struct pluq_handshake {
   pluq_status *(*register_format)(pluq_registrar *registrar, const pluq_format *format);
 } pluq_handshake;
 
-/* The plugin's half of the entry call. */
-typedef struct pluq_plugin_info {
+typedef struct pluq_plugin_info { /* The plugin's half of the entry call. */
   uint32_t struct_size;
   uint32_t abi_major; /* PLUQ_ABI_MAJOR */
   uint32_t min_minor, max_minor; /* what the plugin can work with */

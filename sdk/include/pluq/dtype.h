@@ -16,7 +16,6 @@ typedef struct pluq_dtype {
   uint32_t block_elements; /* 1 for scalar types */
   uint32_t block_bytes;    /* size of a block */
 } pluq_dtype;
-
 /* Values of pluq_dtype.id, little-endian in files. */
 #define PLUQ_DTYPE_UNKNOWN 0u
 #define PLUQ_DTYPE_BOOL 1u

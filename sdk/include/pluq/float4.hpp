@@ -19,6 +19,7 @@ inline int doubled(unsigned code) {
   return (code & 8) != 0 ? -m : m;
 }
 
+// The value of a code of 4 bits.
 inline float from_e2m1(unsigned code) {
   const float magnitude = static_cast<float>(doubled(code & 7)) * 0.5F;
   return (code & 8) != 0 ? -magnitude : magnitude;
@@ -46,6 +47,7 @@ inline uint8_t to_e2m1(float value) {
   return static_cast<uint8_t>(code | (std::signbit(value) ? 8 : 0));
 }
 
+// 2^(code - 127); NaN for 255.
 inline float from_e8m0(uint8_t code) {
   if (code == 0xff) return std::numeric_limits<float>::quiet_NaN();
   return std::ldexp(1.0F, static_cast<int>(code) - 127);

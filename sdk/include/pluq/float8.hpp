@@ -14,6 +14,7 @@
 namespace pluq {
 namespace float8 {
 
+// The value of an e4m3fn byte; NaN for 0x7f and 0xff.
 inline float from_e4m3(uint8_t code) {
   const int exponent = code >> 3 & 15, mantissa = code & 7;
   float value;
@@ -27,6 +28,7 @@ inline float from_e4m3(uint8_t code) {
   return (code & 0x80) != 0 ? -value : value;
 }
 
+// The value of an e5m2 byte.
 inline float from_e5m2(uint8_t code) {
   const int exponent = code >> 2 & 31, mantissa = code & 3;
   float value;

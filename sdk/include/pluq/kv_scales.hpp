@@ -17,8 +17,8 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
   // What a quantization config says of the KV cache.
   struct Scheme {
     bool given = false;  // it says something
-    uint32_t dtype_id = PLUQ_DTYPE_F8_E4M3;
-    bool dynamic = false;
+    uint32_t dtype_id = PLUQ_DTYPE_F8_E4M3;  // of what is stored
+    bool dynamic = false;                    // scales are made as tokens are stored
     std::string refusal;  // what it says is not built
   };
 
@@ -71,6 +71,7 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
     return s;
   }
 
+  // The first of these names that is there; the NULL at their end when none is.
   inline const char* const* find_name(const Tensors& tensors, const char* const* names) {
     while (*names != nullptr && !tensors.has(*names)) ++names;
     return names;

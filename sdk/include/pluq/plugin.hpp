@@ -903,6 +903,15 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
     explicit Quantizer(QuantizeRequest request) : request_(std::move(request)) {}
     virtual ~Quantizer() = default;
     const QuantizeRequest& request() const { return request_; }  // the group
+    // Layer i of the group, not split, as create_weights of the format's method will see it.
+    LayerDesc whole_layer(size_t i) const {
+      LayerDesc l;
+      l.name = request_.layers[i].name;
+      l.kind = request_.layers[i].kind;
+      l.in_features = l.in_end = request_.layers[i].in_features;
+      l.out_features = l.out_end = request_.layers[i].out_features;
+      return l;
+    }
     // PLUQ_STATISTIC_* bits of the inputs that solve asks for.
     virtual uint32_t statistics() const { return PLUQ_STATISTIC_NONE; }
     // The tensors that a layer becomes.
@@ -951,13 +960,17 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
     virtual std::string algorithms() const { return {}; }
     // A job for one group of layers.
     virtual std::unique_ptr<Quantizer> create_quantizer(QuantizeRequest) {
-      throw unsupported("this format cannot quantize");
+      throw unsupported(algorithms().empty()
+                            ? "this format cannot quantize"
+                            : "algorithms() names some, but create_quantizer is not overridden");
     }
     // JSON of the quantization_config; `plain` are the linear layers left as they are.
     virtual std::string write_config(const QuantizeRequest&,
                                      const std::vector<std::string>& plain) {
       (void)plain;
-      throw unsupported("this format cannot quantize");
+      throw unsupported(algorithms().empty()
+                            ? "this format cannot quantize"
+                            : "algorithms() names some, but write_config is not overridden");
     }
   };
 

@@ -20,8 +20,10 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
     return std::ldexp(1.0F, t.data()[i] - 127);
   }
 
+  // Which scale belongs to which element of W, by the shape of the tensor of scales.
   class ScaleTable {
    public:
+    // One for all, one per part of a fused tensor, one per row, one per block.
     enum class Kind { kTensor, kPart, kRow, kBlock };
 
     ScaleTable() = default;
@@ -51,14 +53,15 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
       }
     }
 
-    Kind kind() const { return kind_; }
+    Kind kind() const { return kind_; }  // by the shape
+    // Scales of the whole layer.
     int64_t count() const {
       int64_t out = 1;
       for (const int64_t d : shape_) out *= d;
       return out;
     }
-    int64_t block_n() const { return block_n_; }
-    int64_t block_k() const { return block_k_; }
+    int64_t block_n() const { return block_n_; }  // rows that share a scale; 0: no blocks
+    int64_t block_k() const { return block_k_; }  // columns that share a scale; 0: no blocks
     // "tensor", "channel", "block 128x128", "g128"
     std::string text() const {
       switch (kind_) {

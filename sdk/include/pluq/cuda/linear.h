@@ -16,7 +16,7 @@ namespace cuda {
 struct OpError {
   int32_t status = 0;  // PLUQ_STATUS_*, 0: launched
   std::string text;    // one sentence
-  explicit operator bool() const { return status != 0; }
+  explicit operator bool() const { return status != 0; }  // whether it is an error
 };
 
 // Type of a 16- or 32-bit value of x and y.
@@ -27,15 +27,15 @@ constexpr int64_t kGemvRows = 8;  // up to here the shared kernels read W once, 
 // y[M, N] = row_scale[M] * (x[M, K] W[N, K]^T) + bias[N]; pointers are device memory, ldx and ldy
 // are elements between rows.
 struct LinearIo {
-  int64_t m = 0;
-  const void *x = nullptr;
-  int64_t ldx = 0;
+  int64_t m = 0;                     // rows of x and y
+  const void *x = nullptr;           // [M, K]
+  int64_t ldx = 0;                   // elements between rows of x
   Real x_type = Real::kF16;          // kF16 or kBf16: W is rounded to it for m > kGemvRows
   const float *row_scale = nullptr;  // or NULL: ones
   const float *bias = nullptr;       // or NULL
-  void *y = nullptr;
-  int64_t ldy = 0;
-  Real y_type = Real::kF16;
+  void *y = nullptr;                 // [M, N]
+  int64_t ldy = 0;                   // elements between rows of y
+  Real y_type = Real::kF16;          // the type of x, or kF32
 };
 
 }  // namespace cuda
@@ -70,4 +70,4 @@ struct LinearIo {
 #define PLUQ_CUDA_TWIN(name, Args)                                                \
   ::pluq::cuda::OpError name##_emulated(const pluq_exec *exec, const Args &args); \
   ::pluq::cuda::OpError name##_on_gpu(const pluq_exec *exec, const Args &args);   \
-  PLUQ_CUDA_TWIN_CALL(name, Args)
+  PLUQ_CUDA_TWIN_CALL(name, Args) /* a launcher for both devices, see above */

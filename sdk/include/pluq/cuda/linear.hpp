@@ -17,6 +17,7 @@ namespace pluq {
 namespace cuda {
 inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
 
+  // Throws what a launcher answers, when it is an error.
   inline void check(const OpError& e) {
     if (e) throw PluginError{e.status, e.text};
   }
@@ -30,6 +31,7 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
     return device_kind == PLUQ_DEVICE_CUDA_EMULATED;
   }
 
+  // F16, BF16 or F32; throws unsupported, naming `what`.
   inline Real real_type(const pluq_dtype& type, const char* what) {
     switch (type.id) {
       case PLUQ_DTYPE_F16:
@@ -86,6 +88,7 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
     virtual ProcessPlan plan(const Tensors& tensors) = 0;
     // Sees the same tensors in device memory.
     virtual void load(const pluq_exec& exec, const Tensors& tensors, uint8_t* buffer) = 0;
+    // Bytes of exec.workspace that apply needs; may not shrink when rows are added.
     virtual uint64_t workspace(int64_t max_tokens) const {
       (void)max_tokens;
       return 0;
@@ -102,6 +105,7 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
   // from a DeviceLinear what concerns kernels.
   class DeviceMethod final : public LinearMethod {
    public:
+    // Takes both over; device_kind is the PLUQ_DEVICE_* that it runs on.
     DeviceMethod(std::unique_ptr<LinearMethod> cpu, std::unique_ptr<DeviceLinear> device,
                  uint32_t device_kind)
         : LinearMethod(cpu->layer()),
@@ -148,12 +152,13 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
   // Consecutive arrays in one buffer, each at a multiple of 256 bytes.
   class Arena {
    public:
+    // Where the next array of so many bytes begins.
     uint64_t add(int64_t bytes) {
       const uint64_t at = bytes_;
       bytes_ += (static_cast<uint64_t>(bytes) + 255) / 256 * 256;
       return at;
     }
-    uint64_t bytes() const { return bytes_; }
+    uint64_t bytes() const { return bytes_; }  // of all arrays
 
    private:
     uint64_t bytes_ = 0;
@@ -161,10 +166,10 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
 
   // One call of apply on a device.
   struct DeviceCall {
-    const pluq_exec* exec;
-    const LayerDesc& layer;
+    const pluq_exec* exec;   // the stream and the workspace
+    const LayerDesc& layer;  // layer.n() rows and layer.k() columns of W
     const Tensors& tensors;  // those of the checkpoint, in device memory
-    LinearIo io;
+    LinearIo io;             // x, bias and y
 
     // A tensor's data; throws not_found.
     template <class T>
@@ -172,16 +177,18 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
       return reinterpret_cast<const T*>(tensors.at(suffix).data());
     }
   };
+  // Starts the kernels of one call.
   using DeviceLauncher = OpError (*)(const DeviceCall&);
 
   // What the method says of itself on a device. error_bound: row-wise relative L2 against
   // dequantize; 1/64 where weights or y are rounded to bf16.
   struct DeviceKernel {
-    std::string kernel;  // "cuda_my_format"
-    double error_bound = 1.0 / 64;
-    uint32_t arithmetic = PLUQ_ARITHMETIC_BF16;
+    std::string kernel;                          // "cuda_my_format"
+    double error_bound = 1.0 / 64;               // of MethodInfo
+    uint32_t arithmetic = PLUQ_ARITHMETIC_BF16;  // PLUQ_ARITHMETIC_*
   };
 
+  // The kernels of a launcher over the tensors of the checkpoint; see on_device.
   class LaunchedLinear final : public DeviceLinear {
    public:
     // cpu must outlive this.

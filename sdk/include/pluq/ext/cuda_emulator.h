@@ -12,7 +12,6 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
-
 /* Id for pluq_host.get_extension. */
 #define PLUQ_CUDA_EMULATOR "pluq.cuda_emulator/1"
 
@@ -85,8 +84,7 @@ typedef struct pluq_emu_block {
   uint32_t reserved;
 } pluq_emu_block;
 
-/* One kernel launch. */
-typedef struct pluq_emu_launch {
+typedef struct pluq_emu_launch { /* One kernel launch. */
   uint32_t struct_size;
   uint32_t shared_bytes; /* dynamic shared memory */
   const char *name;      /* of the kernel, for messages */

@@ -10,7 +10,6 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
-
 /* Id for pluq_host.get_extension. */
 #define PLUQ_GEMM "pluq.gemm/1"
 
@@ -40,8 +39,7 @@ typedef struct pluq_gemm_args {
   const float *x_scale, *w_scale;      /* as many as the kind says, or NULL */
 } pluq_gemm_args;
 
-/* The table of the extension. */
-typedef struct pluq_gemm {
+typedef struct pluq_gemm { /* The table of the extension. */
   uint32_t struct_size;
   uint32_t reserved;
   /* [exec] Queues the product on exec->stream; allocates nothing that the caller must free and

@@ -12,12 +12,10 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
-
 /* Id for pluq_config_api.get_extension. */
 #define PLUQ_KV_CACHE "pluq.kv_cache/1"
 
-/* One attention block. */
-typedef struct pluq_kv_request {
+typedef struct pluq_kv_request { /* One attention block. */
   uint32_t struct_size;
   uint32_t reserved;
   pluq_str attention;            /* checkpoint name: "model.layers.0.self_attn" */
@@ -45,8 +43,7 @@ typedef struct pluq_kv_answer {
   pluq_text reason;   /* the caller's buffer: why, with UNSUPPORTED */
 } pluq_kv_answer;
 
-/* The table of the extension. */
-typedef struct pluq_kv_cache {
+typedef struct pluq_kv_cache { /* The table of the extension. */
   uint32_t struct_size;
   uint32_t reserved;
   /* [load] */

@@ -11,11 +11,9 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
-
 /* Id for pluq_format_api.get_extension. */
 #define PLUQ_SAMPLES "pluq.samples/1"
-/* The table of the extension. */
-typedef struct pluq_samples {
+typedef struct pluq_samples { /* The table of the extension. */
   uint32_t struct_size;
   uint32_t reserved;
   /* [load] How many samples there are of a layer [N, K]; 0 when that shape has none. */
