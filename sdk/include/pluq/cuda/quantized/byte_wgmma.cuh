@@ -9,10 +9,10 @@
 // meet at two mbarriers per stage, "full" and "empty", and not with each other: while one scales
 // its sums the other one's products keep the tensor cores busy.
 //
-// e4m3: the tensor core aligns products before it adds them and drops bits that f32 would keep,
-// which adds up along K. So its sums cover 128 columns only and are then added to `total` in f32,
-// times the scales that change along K; the other scales follow at the end. The order of sums
-// differs from that of byte_gemm.cuh, so bits may differ.
+// e4m3: PTX leaves the precision of sums of e4m3 products open, and the tensor cores of sm_90 keep
+// fewer bits than f32, which costs more the longer K is. So their sums cover 128 columns only and
+// are then added to `total` in f32, times the scales that change along K; the other scales follow
+// at the end. The order of sums differs from that of byte_gemm.cuh, so bits may differ.
 // int8: exact, zero points and scales as in byte_gemm.cuh, with equal bits. kRuns: scales of W
 // change along K. Without it no second sum is needed, and a tile may have twice the columns.
 #pragma once
@@ -29,7 +29,7 @@ struct ByteWgmmaShape {
   ByteShape s;
   int32_t tiles_m, tiles_n, stages;  // stages: of one tile
   int32_t a_run, b_run;              // stages per scale; 0: one scale for all of K
-  bool pairs, chunks;                // 2 elements of y, 8 of 16 bits, may be stored at once
+  bool fast;                         // y may be stored 8 elements of 16 bits or 2 of f32 at once
 };
 
 // The tensors of one call; as in byte_gemm_kernel.
@@ -55,7 +55,11 @@ struct ByteWgmma {
   static constexpr uint32_t kABytes = kByteWgmmaRows * kByteWgmmaDepth,
                             kBBytes = kBn * kByteWgmmaDepth, kStageBytes = kABytes + kBBytes;
   static constexpr uint32_t kBars = kStages * kStageBytes;  // full [kStages], empty [kStages]
-  static constexpr uint32_t kBytes = kBars + 2 * kStages * 8;
+  // What belongs to the columns of the tile, for each warpgroup that multiplies: [kBn] scale and
+  // bias, and for int8 [kBn] zero point and sum of W's codes.
+  static constexpr uint32_t kColumns = kBars + 2 * kStages * 8,
+                            kColumnBytes = kBn * (kInt8 ? 16 : 8);
+  static constexpr uint32_t kBytes = kColumns + 2 * kColumnBytes;
   static_assert(kBytes <= 227 * 1024, "shared memory of a block on sm_90");
 };
 
@@ -157,9 +161,9 @@ struct ByteWgmmaTile {
   const ByteWgmmaShape &w;
   const ByteTensors &t;
   smem<unsigned char> arena;
-  int group, lane;  // warpgroup 0 or 1
-  int rows[2];      // of this thread
-  int column;       // this thread's first one
+  int group, lane;           // warpgroup 0 or 1
+  int rows[2];               // of this thread
+  int first_column, column;  // of the tile, and of this thread
   Sum sum[kSums];
   float total[kPromotes ? kParts : 1][kPromotes ? kSums : 1];
 
@@ -167,7 +171,8 @@ struct ByteWgmmaTile {
     const int row = tile_m * kByteWgmmaRows + group * 64 + static_cast<int>(warp_id()) % 4 * 16;
     rows[0] = row + lane / 4;
     rows[1] = rows[0] + 8;
-    column = tile_n * kBn + 2 * (lane % 4);
+    first_column = tile_n * kBn;
+    column = first_column + 2 * (lane % 4);
     PLUQ_UNROLL
     for (int i = 0; i < kSums; ++i) sum[i] = 0;
     if constexpr (kPromotes) {
@@ -211,6 +216,11 @@ struct ByteWgmmaTile {
     wgmma_wait<pending>();
     if constexpr (pending == 0) wgmma_fence_registers<kSums>(sum);
   }
+  // Called while the first products of a tile are formed.
+  PLUQ_DEVICE void begin_columns() const {
+    sync_group();  // the store of the tile before is over
+    load_columns(0);
+  }
   // Each warp waits for its own products only, so each arrives at `empty`.
   PLUQ_DEVICE void release(int slot) const {
     sync_warp();
@@ -252,11 +262,12 @@ struct ByteWgmmaTile {
       for (int p = 0; p < kParts; ++p) ++part_at[p];
     }
   }
-  PLUQ_DEVICE void stage_e4m3(int slot) {
+  PLUQ_DEVICE void stage_e4m3(int slot, bool first) {
     float scale[2];
     PLUQ_UNROLL
     for (int p = 0; p < kParts; ++p) {
       multiply(slot, p, false);
+      if (p == 0 && first) begin_columns();
       // Loaded while the products are formed.
       if (p == 0) {
         scale[0] = row_at[0] < 0 ? 1.0F : t.a_scale.load(row_at[0]);
@@ -272,132 +283,164 @@ struct ByteWgmmaTile {
     next_scales();
   }
 
-  // ---- int8
+  // ---- rows and columns of y
 
-  // What belongs to a column of y in one group of W: scale, zero point, sum of W's codes.
-  struct OfColumn {
-    float scale;
-    int32_t zero, sum;
-  };
-  PLUQ_DEVICE OfColumn of_column(int col, int gb) const {
-    if (!has_column(col)) return {0.0F, 0, 0};
-    const int per_scale = static_cast<int>(w.s.b_rows);
-    return {t.b_scale.load((per_scale == 1 ? col : col / per_scale) * w.s.b_groups + gb),
-            t.b_zero ? t.b_zero.load(col * w.s.b_groups + gb) : 0,
-            t.b_sum ? t.b_sum.load(col * w.s.b_groups + gb) : 0};
+  PLUQ_DEVICE smem<f32x2> scales() const {
+    return arena.template view<f32x2>(
+        Shape::kColumns + static_cast<uint32_t>(group) * Shape::kColumnBytes, kBn);
   }
+  PLUQ_DEVICE smem<u32x2> zeros() const {
+    return arena.template view<u32x2>(
+        Shape::kColumns + static_cast<uint32_t>(group) * Shape::kColumnBytes + kBn * 8, kBn);
+  }
+  PLUQ_DEVICE void sync_group() const { named_sync(1 + group, 128); }
+  // Writes what belongs to the columns of the tile in group gb of W. A sync_group before keeps
+  // those that others still read, one after it lets others read. Scales that change along K are
+  // not here for e4m3.
+  PLUQ_DEVICE void load_columns(int gb) const {
+    const int per_scale = static_cast<int>(w.s.b_rows);
+    PLUQ_UNROLL_N(1)  // the sums leave few registers
+    for (int i = static_cast<int>(thread_idx().x) % 128; i < kBn; i += 128) {
+      const int col = first_column + i;
+      const bool some = has_column(col);
+      float scale = 1.0F;
+      if (some && (Shape::kInt8 || w.b_run == 0))
+        scale = t.b_scale.load((per_scale == 1 ? col : col / per_scale) * w.s.b_groups + gb);
+      scales().store(i, f32x2{{scale, some && t.bias ? t.bias.load(col) : 0.0F}});
+      if constexpr (Shape::kInt8) {
+        const int at = col * w.s.b_groups + gb;
+        const int32_t zero = some && t.b_zero ? t.b_zero.load(at) : 0,
+                      sum_of_codes = some && t.b_sum ? t.b_sum.load(at) : 0;
+        zeros().store(i, u32x2{{static_cast<uint32_t>(zero), static_cast<uint32_t>(sum_of_codes)}});
+      }
+    }
+  }
+  // Scale, zero point and sum of codes of a row of x, for group gb of W.
   struct OfRow {
     float scale;
     int32_t zero, sum;
   };
   PLUQ_DEVICE OfRow of_row(int half, int gb) const {
     if (!has_row(half)) return {0.0F, 0, 0};
-    return {t.a_scale ? t.a_scale.load(rows[half]) : 1.0F, t.a_zero ? t.a_zero.load(rows[half]) : 0,
+    return {t.a_scale && w.a_run == 0 ? t.a_scale.load(rows[half]) : 1.0F,
+            t.a_zero ? t.a_zero.load(rows[half]) : 0,
             t.b_zero ? t.a_sum.load(rows[half] * w.s.b_groups + gb) : 0};
   }
-  // The sum of one run, its zero points taken off, times its scales.
-  PLUQ_DEVICE float scaled(int32_t of_codes, const OfRow &row, const OfColumn &col) const {
-    float v = static_cast<float>(of_codes);
-    if (t.b_zero || t.a_zero) {
-      v = static_cast<float>(static_cast<int64_t>(of_codes) -
-                             static_cast<int64_t>(col.zero) * row.sum -
-                             static_cast<int64_t>(row.zero) * col.sum);
+
+  // int8: sums i to i + 3 of this thread, two columns of each of its rows, as f32: zero points
+  // taken off, not scaled yet.
+  PLUQ_DEVICE void without_zeros(int i, const OfRow *row, float (*v)[2]) const {
+    if (!t.b_zero && !t.a_zero) {
+      PLUQ_UNROLL
+      for (int e = 0; e < 4; ++e) v[e / 2][e % 2] = static_cast<float>(sum[i + e]);
+      return;
     }
-    return v * (row.scale * col.scale);
+    const u32x4 of = zeros().template load_as<u32x4>(local(0, i));
+    PLUQ_UNROLL
+    for (int e = 0; e < 4; ++e) {
+      const auto zero = static_cast<int32_t>(of.v[e % 2 * 2]),
+                 of_codes = static_cast<int32_t>(of.v[e % 2 * 2 + 1]);
+      v[e / 2][e % 2] = static_cast<float>(static_cast<int64_t>(sum[i + e]) -
+                                           static_cast<int64_t>(zero) * row[e / 2].sum -
+                                           static_cast<int64_t>(row[e / 2].zero) * of_codes);
+    }
   }
+  // int8: the sums of a run that ends, times its scales.
   PLUQ_DEVICE void end_run(int gb) {
-    const OfRow low = of_row(0, gb), high = of_row(1, gb);
+    sync_group();
+    load_columns(gb);
+    sync_group();
+    const OfRow row[2] = {of_row(0, gb), of_row(1, gb)};
     PLUQ_UNROLL
     for (int i = 0; i < kSums; i += 4) {
+      const f32x4 of = scales().template load_as<f32x4>(local(0, i));
+      float v[2][2];
+      without_zeros(i, row, v);
       PLUQ_UNROLL
-      for (int c = 0; c < 2; ++c) {
-        const OfColumn col = of_column(column + 2 * i + c, gb);
-        total[0][i + c] += scaled(sum[i + c], low, col);
-        total[0][i + 2 + c] += scaled(sum[i + 2 + c], high, col);
-      }
+      for (int e = 0; e < 4; ++e)
+        total[0][i + e] += v[e / 2][e % 2] * (row[e / 2].scale * of.v[e % 2 * 2]);
     }
   }
 
   // ---- y
 
-  PLUQ_DEVICE float result(int part, int i, const OfRow &row, const OfColumn &col) const {
-    if constexpr (!Shape::kInt8) {
-      return total[part][i] * (row.scale * col.scale);
-    } else if constexpr (kRuns) {
-      return total[part][i];
-    } else {
-      return 0.0F + scaled(sum[i], row, col);  // as the sum of one run: no negative zeros
-    }
-  }
-  // Scales that changed along K are in the sums already.
-  PLUQ_DEVICE void store() const {
-    constexpr bool kColumns = !Shape::kPromotes || !Shape::kInt8;
-    OfRow row[2] = {{1.0F, 0, 0}, {1.0F, 0, 0}};
-    if (kColumns && w.a_run == 0) row[0] = of_row(0, 0), row[1] = of_row(1, 0);
+  // y in the two columns of sums i to i + 3 of a part, for both rows of this thread.
+  PLUQ_DEVICE void values(int part, int i, const OfRow *row, float (*v)[2]) const {
+    const f32x4 of = scales().template load_as<f32x4>(local(part, i));
+    if constexpr (!Shape::kPromotes) without_zeros(i, row, v);
     PLUQ_UNROLL
-    for (int p = 0; p < kParts; ++p) {
-      PLUQ_UNROLL
-      for (int i = 0; i < kSums; i += 16) {  // 32 columns
-        const int col = column + p * Shape::kPart + 2 * i;
-        float v[2][4][2];
-        PLUQ_UNROLL
-        for (int b = 0; b < 4; ++b) {
-          PLUQ_UNROLL
-          for (int c = 0; c < 2; ++c) {
-            OfColumn of{1.0F, 0, 0};
-            if (kColumns && w.b_run == 0) of = of_column(col + 8 * b + c, 0);
-            const float bias =
-                t.bias && has_column(col + 8 * b + c) ? t.bias.load(col + 8 * b + c) : 0.0F;
-            PLUQ_UNROLL
-            for (int half = 0; half < 2; ++half)
-              v[half][b][c] = result(p, i + 4 * b + 2 * half + c, row[half], of) + bias;
-          }
-        }
-        PLUQ_UNROLL
-        for (int half = 0; half < 2; ++half) {
-          if (w.chunks) {
-            store_chunk(half, col, v[half]);
-          } else {
-            store_pairs(half, col, v[half]);
-          }
-        }
+    for (int e = 0; e < 4; ++e) {
+      const float scale = row[e / 2].scale * of.v[e % 2 * 2], bias = of.v[e % 2 * 2 + 1];
+      float &y = v[e / 2][e % 2];
+      if constexpr (!Shape::kInt8) {
+        y = total[part][i + e] * scale + bias;
+      } else if constexpr (kRuns) {
+        y = total[part][i + e] + bias;
+      } else {
+        float all = 0.0F;  // as a sum of one run: no negative zeros
+        all += y * scale;
+        y = all + bias;
       }
     }
   }
-  // Elements of 32 columns of a row, two of every 8 in each of 4 lanes. All lanes take part.
-  PLUQ_DEVICE void store_chunk(int half, int col, const float (*v)[2]) const {
-    uint32_t words[4];
-    PLUQ_UNROLL
-    for (int b = 0; b < 4; ++b) {
-      words[b] = w.s.y_type == static_cast<int32_t>(Real::kF16) ? pack_f16x2(v[b][0], v[b][1])
-                                                                : pack_bf16x2(v[b][0], v[b][1]);
-    }
-    transpose_quads(words, lane);
-    const int first = col - 2 * (lane % 4) + 8 * (lane % 4);
-    if (!has_row(half) || !has_column(first)) return;
-    const auto y = t.y.template as<uint16_t>();
-    const int64_t at = rows[half] * w.s.ldy + first;
-    if (has_column(first + 7)) {
-      y.template store_as<u32x4>(at, u32x4{{words[0], words[1], words[2], words[3]}});
-      return;
-    }
-    PLUQ_UNROLL
-    for (int c = 0; c < 7; ++c) {
-      if (has_column(first + c))
-        y.store(at + c, static_cast<uint16_t>(words[c / 2] >> (c % 2 * 16)));
+  PLUQ_DEVICE void store() const {
+    const OfRow row[2] = {of_row(0, 0), of_row(1, 0)};
+    sync_group();
+    if (w.fast && w.s.y_type != static_cast<int32_t>(Real::kF32)) {
+      PLUQ_UNROLL
+      for (int p = 0; p < kParts; ++p) {
+        PLUQ_UNROLL
+        for (int i = 0; i < kSums; i += 16) store_chunks(p, i, row);
+      }
+    } else {
+      PLUQ_UNROLL
+      for (int p = 0; p < kParts; ++p) {
+        PLUQ_UNROLL
+        for (int i = 0; i < kSums; i += 4) store_pairs(p, i, row);
+      }
     }
   }
-  PLUQ_DEVICE void store_pairs(int half, int col, const float (*v)[2]) const {
-    if (!has_row(half)) return;
+  // Of this thread: the first of the columns of sums i to i + 3, in the tile.
+  PLUQ_DEVICE int local(int part, int i) const {
+    return column - first_column + part * Shape::kPart + 2 * i;
+  }
+  // 32 columns of both rows, of which each of 4 lanes has two of every 8. All lanes take part.
+  PLUQ_DEVICE void store_chunks(int p, int i, const OfRow *row) const {
+    uint32_t words[2][4];
     PLUQ_UNROLL
     for (int b = 0; b < 4; ++b) {
-      const int64_t at = rows[half] * w.s.ldy + col + 8 * b;
-      const bool two = has_column(col + 8 * b + 1);
-      if (two && w.pairs) {
-        store_real_pair(t.y, w.s.y_type, at, v[b][0], v[b][1]);
+      float v[2][2];
+      values(p, i + 4 * b, row, v);
+      PLUQ_UNROLL
+      for (int half = 0; half < 2; ++half) {
+        words[half][b] = w.s.y_type == static_cast<int32_t>(Real::kF16)
+                             ? pack_f16x2(v[half][0], v[half][1])
+                             : pack_bf16x2(v[half][0], v[half][1]);
+      }
+    }
+    const int col = first_column + local(p, i) + 6 * (lane % 4);
+    PLUQ_UNROLL
+    for (int half = 0; half < 2; ++half) {
+      transpose_quads(words[half], lane);
+      if (!has_row(half) || !has_column(col)) continue;
+      t.y.template as<uint16_t>().template store_as<u32x4>(
+          rows[half] * w.s.ldy + col,
+          u32x4{{words[half][0], words[half][1], words[half][2], words[half][3]}});
+    }
+  }
+  PLUQ_DEVICE void store_pairs(int p, int i, const OfRow *row) const {
+    float v[2][2];
+    values(p, i, row, v);
+    const int col = first_column + local(p, i);
+    PLUQ_UNROLL
+    for (int half = 0; half < 2; ++half) {
+      if (!has_row(half)) continue;
+      const int64_t at = rows[half] * w.s.ldy + col;
+      if (w.fast) {  // f32
+        if (has_column(col)) store_real_pair(t.y, w.s.y_type, at, v[half][0], v[half][1]);
       } else {
-        if (has_column(col + 8 * b)) store_real(t.y, w.s.y_type, at, v[b][0]);
-        if (two) store_real(t.y, w.s.y_type, at + 1, v[b][1]);
+        if (has_column(col)) store_real(t.y, w.s.y_type, at, v[half][0]);
+        if (has_column(col + 1)) store_real(t.y, w.s.y_type, at + 1, v[half][1]);
       }
     }
   }
@@ -421,16 +464,17 @@ PLUQ_DEVICE void byte_wgmma_multiply(Tile &tile) {
     for (int kt = 0; kt < w.stages; ++kt) {
       mbar_wait(bars, slot, parity);
       if constexpr (!Shape::kInt8) {
-        tile.stage_e4m3(slot);
+        tile.stage_e4m3(slot, kt == 0);
       } else if constexpr (Shape::kPromotes) {
         const bool ends = (kt + 1) % w.b_run == 0 || kt + 1 == w.stages;
         tile.multiply(slot, 0, kt % w.b_run != 0);
         tile.template wait<0>();
         tile.release(slot);
-        if (ends) tile.end_run(kt / w.b_run);
+        if (ends) tile.end_run(kt / w.b_run);  // leaves the columns' biases for the store
       } else {
         // The products of one stage go on while those of the next are issued.
         tile.multiply(slot, 0, kt > 0);
+        if (kt == 0) tile.begin_columns();
         tile.template wait<1>();
         if (kt > 0) tile.release(slot == 0 ? Shape::kStages - 1 : slot - 1);
       }
@@ -470,7 +514,7 @@ void byte_wgmma_kernel(gmem<const uint8_t> a, gmem<const uint8_t> b, gmem<const 
     byte_wgmma_copy<Shape>(w, t, arena, kBn);
   } else {
     set_max_registers_up<232>();
-    Tile tile{w, t, arena, group, static_cast<int>(lane_id()), {}, 0, {}, {}, {}, {}, 0, 0};
+    Tile tile{w, t, arena, group, static_cast<int>(lane_id()), {}, 0, 0, {}, {}, {}, {}, 0, 0};
     byte_wgmma_multiply(tile);
   }
 }
@@ -486,9 +530,9 @@ OpError launch_byte_wgmma_tile(const pluq_exec *exec, const ByteGemm &g, const B
   w.a_run = static_cast<int32_t>(s.a_group / kByteWgmmaDepth);
   w.b_run = static_cast<int32_t>(s.b_group / kByteWgmmaDepth);
   const int64_t y_bytes = real_bytes(g.y_type);
-  w.pairs = g.ldy % 2 == 0 &&
-            reinterpret_cast<uintptr_t>(g.y) % (2 * static_cast<uintptr_t>(y_bytes)) == 0;
-  w.chunks = y_bytes == 2 && g.ldy % 8 == 0 && reinterpret_cast<uintptr_t>(g.y) % 16 == 0;
+  const int64_t at_once = g.y_type == Real::kF32 ? 2 : 8;
+  w.fast = g.n % at_once == 0 && g.ldy % at_once == 0 &&
+           reinterpret_cast<uintptr_t>(g.y) % static_cast<uintptr_t>(at_once * y_bytes) == 0;
   const int64_t tiles = static_cast<int64_t>(w.tiles_m) * w.tiles_n;
   LaunchShape shape;
   shape.grid = {
