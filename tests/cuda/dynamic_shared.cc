@@ -7,11 +7,14 @@
 
 #include "device/cuda/engine_kernels.cuh"
 #include "pluq/cuda/quantized/byte_gemm.cuh"
+#include "pluq/cuda/quantized/byte_wgmma.cuh"
 #include "pluq/cuda/quantized/weight_only.cuh"
 
 namespace {
 
 using namespace pluq::cuda;
+
+const char* name(bool b) { return b ? "true" : "false"; }
 
 template <int kKind, int... kRows>
 void byte_gemm() {
@@ -20,7 +23,11 @@ void byte_gemm() {
    ...);
 }
 
-const char* name(bool b) { return b ? "true" : "false"; }
+template <int kKind, int kColumns, bool kRuns>
+void byte_wgmma() {
+  std::printf("byte_wgmma_kernel<(cuda::ByteKind)%d, %d, %s>\t%" PRIu32 "\n", kKind, kColumns,
+              name(kRuns), ByteWgmma<static_cast<ByteKind>(kKind), kColumns, kRuns>::kBytes);
+}
 
 template <int kBits, int kRows, bool kWgmma>
 void weight_only() {
@@ -67,6 +74,11 @@ int main() {
   byte_gemm<3, 16, 64>();
   byte_gemm<4, 16, 64>();
   byte_gemm<5, 16, 64>();
+  byte_wgmma<0, 128, true>();
+  byte_wgmma<0, 128, false>();
+  byte_wgmma<0, 256, false>();
+  byte_wgmma<1, 128, false>();
+  byte_wgmma<1, 256, false>();
   weight_only<4>();
   weight_only<8>();
   attention<engine::CacheF16>("CacheF16");
