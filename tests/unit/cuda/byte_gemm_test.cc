@@ -343,16 +343,16 @@ TEST(ByteGemm, RefusesWhatItCannotDo) {
 
 bool has_wgmma() { return !KernelDevice::on_gpu() || KernelDevice::gpu_capability() == 90; }
 
-// sm_count chooses between tiles of 128 columns (many multiprocessors) and of 256, where a block
-// makes several tiles.
-constexpr uint32_t kMany = 132;
-
-// The product by wgmma against f64, and against the kernel for other devices.
+// The product by wgmma against f64, and against the kernel for other devices. The number of
+// multiprocessors chooses the columns of a tile: many make it 64, one per tile of 128 columns makes
+// it 128 (more than 64 columns of y), and one, whose block makes all tiles, 256 (more than 128).
 void check_both(Case c) {
   std::vector<double> other, by_wgmma;
   check_product(c, 90, &other);
   c.sm = 90;
-  for (const uint32_t count : {1U, kMany}) {
+  const auto tiles = static_cast<uint32_t>((c.m + 127) / 128 * ((c.n + 127) / 128));
+  for (const uint32_t count : {132U, tiles, 1U}) {
+    if (count == 1 && tiles == 1) continue;
     c.sm_count = count;
     by_wgmma.clear();
     check_product(c, 90, &by_wgmma);
@@ -451,10 +451,15 @@ TEST(ByteWgmma, IsTakenWhereItFits) {
 }
 
 TEST(ByteWgmma, WiderTilesWhereThatSavesRounds) {
-  EXPECT_EQ(cuda::byte_wgmma_columns(512, 4096, 132), 128);   // one round of either
-  EXPECT_EQ(cuda::byte_wgmma_columns(512, 6144, 132), 256);   // one round, not two
-  EXPECT_EQ(cuda::byte_wgmma_columns(512, 28672, 132), 256);  // four, not seven
-  EXPECT_EQ(cuda::byte_wgmma_columns(65, 1, 0), 128);
+  EXPECT_EQ(cuda::byte_wgmma_columns(128, 4096, 132), 64);    // one round of any
+  EXPECT_EQ(cuda::byte_wgmma_columns(512, 4096, 132), 128);   // one round, not two
+  EXPECT_EQ(cuda::byte_wgmma_columns(512, 6144, 132), 256);   // one, not two or three
+  EXPECT_EQ(cuda::byte_wgmma_columns(512, 28672, 132), 256);  // four, not seven or fourteen
+  EXPECT_EQ(cuda::byte_wgmma_columns(65, 1, 0), 64);
+  // As the tests above count on.
+  EXPECT_EQ(cuda::byte_wgmma_columns(129, 261, 132), 64);
+  EXPECT_EQ(cuda::byte_wgmma_columns(129, 261, 6), 128);
+  EXPECT_EQ(cuda::byte_wgmma_columns(129, 261, 1), 256);
 }
 
 // A NaN in a row's scale, a code of x or W, or an infinite scale spoils its row or column, no other

@@ -14,7 +14,7 @@
 // are then added to `total` in f32, times the scales that change along K; the other scales follow
 // at the end. The order of sums differs from that of byte_gemm.cuh, so bits may differ.
 // int8: exact, zero points and scales as in byte_gemm.cuh, with equal bits. kRuns: scales of W
-// change along K. Without it no second sum is needed, and a tile may have twice the columns.
+// change along K; then tiles have 128 columns, otherwise 64, 128 or 256 (byte_wgmma_columns).
 #pragma once
 
 #include "pluq/cuda/quantized/byte_gemm.cuh"
@@ -47,10 +47,10 @@ struct ByteWgmma {
   using Sum = typename ByteTraits<kind>::Sum;
   static constexpr bool kInt8 = kind == ByteKind::kS8;
   static constexpr bool kPromotes = !kInt8 || kRuns;
-  // Columns of one wgmma. Where sums are promoted there are registers for sums of 128 columns.
-  static constexpr int kPart = kPromotes ? 128 : kBn, kParts = kBn / kPart;
+  // Columns of one wgmma. Where sums are promoted there are registers for sums of 128 columns only.
+  static constexpr int kPart = kPromotes && kBn > 128 ? 128 : kBn, kParts = kBn / kPart;
   static constexpr int kSums = kPart / 2;  // of a thread
-  static constexpr int kStages = kBn == 256 ? 4 : 6;
+  static constexpr int kStages = kBn == 256 ? 4 : kBn == 128 ? 6 : 8;
   static constexpr int kLag = kStages / 2;  // stages in flight; the others are ready or in use
   static constexpr uint32_t kABytes = kByteWgmmaRows * kByteWgmmaDepth,
                             kBBytes = kBn * kByteWgmmaDepth, kStageBytes = kABytes + kBBytes;
@@ -562,9 +562,14 @@ OpError launch_byte_wgmma(const pluq_exec *exec, const ByteGemm &g) {
   if constexpr (kind == ByteKind::kS8) {
     if (s.b_group != 0) return launch_byte_wgmma_tile<kind, 128, true>(exec, g, s);
   }
-  return byte_wgmma_columns(g.m, g.n, g.sm_count) == 256
-             ? launch_byte_wgmma_tile<kind, 256, false>(exec, g, s)
-             : launch_byte_wgmma_tile<kind, 128, false>(exec, g, s);
+  switch (byte_wgmma_columns(g.m, g.n, g.sm_count)) {
+    case 64:
+      return launch_byte_wgmma_tile<kind, 64, false>(exec, g, s);
+    case 128:
+      return launch_byte_wgmma_tile<kind, 128, false>(exec, g, s);
+    default:
+      return launch_byte_wgmma_tile<kind, 256, false>(exec, g, s);
+  }
 }
 
 }  // namespace PLUQ_CUDA_SIDE
