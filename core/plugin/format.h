@@ -41,6 +41,8 @@ struct MethodDescription {
   uint32_t arithmetic = 0;
   bool provisional = false;
   double error_bound = 0, bits_per_weight = 0;
+  // Activations are rounded with the scale in this tensor; empty: with scales of each call, or not.
+  std::string static_scale;
 };
 
 class Method {
