@@ -23,6 +23,7 @@ void check(const Flags& f, const CommonFlags& common) {
         if (common.json || (common.quiet && r.status == "pass")) return;
         fmt::print("{:4}  {:32} {:6.2f} s  {}\n", r.status, r.group + "." + r.name, r.seconds,
                    r.text);
+        if (!r.read.empty()) fmt::print("      read: {}\n", r.read);
         std::fflush(stdout);
       });
   write_file_durably(f.out, boost::json::serialize(report.to_json()) + "\n");

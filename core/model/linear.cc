@@ -69,6 +69,7 @@ Linear Linear::load(const LayerRequest& request, ResolvedLayer resolved, std::ve
   if (!bias.empty()) {
     out.device_bias_ = DeviceBuffer(runtime, bias.size() * sizeof(float), request.name + ".bias");
     runtime->upload(out.device_bias_.data(), bias.data(), out.device_bias_.bytes());
+    out.bias_ = std::move(bias);
   }
   const std::string what = fmt::format("the weights of layer {}", request.name);
   if (resolved.by_host) {

@@ -72,11 +72,19 @@ class Linear {
     return plain_ ? 0 : method_.workspace(max_tokens, workers);
   }
 
+  // Applies the kernel to a few rows of zeros and ones and compares some columns with dequantize.
+  // What is wrong, or empty; empty also for layers that are too large for that.
+  std::string check(ThreadPool& pool) const;
+
   int64_t in_features() const { return k_; }
   int64_t out_features() const { return n_; }
   const LayerReport& report() const { return report_; }
 
  private:
+  std::vector<float> apply_once(ThreadPool& pool, const std::vector<float>& x, int64_t m) const;
+  std::string compare(ThreadPool& pool, const std::vector<float>& x, int64_t m,
+                      const std::vector<float>& y, double allowed) const;
+
   Method method_;
   std::vector<pluq_tensor> tensors_;
   std::vector<std::shared_ptr<std::string>> suffixes_;

@@ -16,6 +16,7 @@
 #include "device/isa.h"
 #include "model/cpu/ops.h"
 #include "model/device_model.h"
+#include "model/kernel_check.h"
 #include "model/load_quantize.h"
 #include "model/plan.h"
 #include "model/scratch.h"
@@ -154,6 +155,7 @@ class ModelLoader {
     out.kv = read_kv_scheme(*model->resolver_, *opened.checkpoint, plan, opened.config);
     check_memory(*model, *opened.checkpoint, out.kv);
     load_layers(*model, *opened.checkpoint, plan);
+    out.warnings.insert(out.warnings.end(), kernels_.warnings.begin(), kernels_.warnings.end());
     make_rotations(*model);
     if (model->device_ != nullptr) {
       model->on_device_ = std::make_unique<DeviceModel>(*model, workspace_);
@@ -172,18 +174,24 @@ class ModelLoader {
 
  private:
   Linear load_one(Model& model, const Checkpoint& checkpoint, const LayerRequest& request) {
+    Linear out = load_checked(
+        *model.resolver_, *pool_, [&] { return load_unchecked(model, checkpoint, request); },
+        &kernels_);
+    model.reports_.push_back(out.report());
+    return out;
+  }
+
+  Linear load_unchecked(Model& model, const Checkpoint& checkpoint, const LayerRequest& request) {
     ResolvedLayer resolved = model.resolver_->resolve(request);
     if (resolved.quantize_with != nullptr) {
       resolved =
           quantize_while_loading(*model.resolver_, request, std::move(resolved), *pool_, &owned_);
     }
     std::vector<float> bias = read_bias(*model.resolver_, checkpoint, request);
-    Linear out = model.device_ == nullptr
-                     ? Linear::load(request, std::move(resolved), std::move(bias), *pool_)
-                     : Linear::load(request, std::move(resolved), std::move(bias), *pool_,
-                                    model.device_, model.device_dtype_);
-    model.reports_.push_back(out.report());
-    return out;
+    return model.device_ == nullptr
+               ? Linear::load(request, std::move(resolved), std::move(bias), *pool_)
+               : Linear::load(request, std::move(resolved), std::move(bias), *pool_, model.device_,
+                              model.device_dtype_);
   }
 
   // Repacked weights take about what the file takes; the file itself stays mapped and can be
@@ -325,6 +333,7 @@ class ModelLoader {
   std::shared_ptr<ThreadPool> pool_;
   const LoadOptions& options_;
   std::vector<std::shared_ptr<OwnedTensors>> owned_;
+  KernelChecks kernels_;
   uint64_t workspace_ = 0;  // the largest of all layers
 };
 
@@ -386,19 +395,22 @@ SingleLayer load_layer(const PluginHost& host, ThreadPool& pool, const LoadOptio
         near += (near.empty() ? "" : ", ") + request.name;
       continue;
     }
-    ResolvedLayer resolved = out.resolver->resolve(request);
-    if (resolved.quantize_with != nullptr) {
-      resolved =
-          quantize_while_loading(*out.resolver, request, std::move(resolved), pool, &out.owned);
-    }
-    std::vector<float> bias = read_bias(*out.resolver, *opened.checkpoint, request);
-    if (options.device == nullptr) {
-      out.linear = Linear::load(request, std::move(resolved), std::move(bias), pool);
-    } else {
-      out.device_dtype = device_dtype(opened.config);
-      out.linear = Linear::load(request, std::move(resolved), std::move(bias), pool, options.device,
+    if (options.device != nullptr) out.device_dtype = device_dtype(opened.config);
+    const auto load = [&] {
+      ResolvedLayer resolved = out.resolver->resolve(request);
+      if (resolved.quantize_with != nullptr) {
+        resolved =
+            quantize_while_loading(*out.resolver, request, std::move(resolved), pool, &out.owned);
+      }
+      std::vector<float> bias = read_bias(*out.resolver, *opened.checkpoint, request);
+      return options.device == nullptr
+                 ? Linear::load(request, std::move(resolved), std::move(bias), pool)
+                 : Linear::load(request, std::move(resolved), std::move(bias), pool, options.device,
                                 out.device_dtype);
-    }
+    };
+    KernelChecks kernels;
+    out.linear = load_checked(*out.resolver, pool, load, &kernels);
+    for (const std::string& warning : kernels.warnings) log_line(LogLevel::kWarning, warning);
     return out;
   }
   fail_input("{}: no linear layer '{}'; {}", options.path, printable(name),

@@ -98,6 +98,59 @@ void read_needs(const Image& image, const Elf64_Shdr& section, const Elf64_Shdr&
   }
 }
 
+// The dynamic loader goes by the segments, this reader by the sections: they must speak of the same
+// bytes, or the loader would see what was not looked at here.
+void check_sections(const Image& image, const std::vector<Elf64_Shdr>& sections,
+                    const std::vector<Elf64_Phdr>& segments) {
+  const auto differ = [](const char* what) {
+    fail_plugin("has section headers that tell the dynamic loader's {} otherwise than its segments",
+                what);
+  };
+  const auto only = [&](uint32_t type) -> const Elf64_Shdr* {
+    const Elf64_Shdr* found = nullptr;
+    for (const Elf64_Shdr& s : sections) {
+      if (s.sh_type != type) continue;
+      if (found != nullptr) differ("tables");
+      found = &s;
+    }
+    return found;
+  };
+  const Elf64_Phdr* dynamic = nullptr;
+  for (const Elf64_Phdr& s : segments) {
+    if (s.p_type != PT_DYNAMIC) continue;
+    if (dynamic != nullptr) differ("dynamic table");
+    dynamic = &s;
+  }
+  const Elf64_Shdr* section = only(SHT_DYNAMIC);
+  if (dynamic == nullptr || section == nullptr || dynamic->p_offset != section->sh_offset ||
+      dynamic->p_vaddr != section->sh_addr || dynamic->p_filesz != section->sh_size) {
+    differ("dynamic table");
+  }
+  // Bytes that are mapped where the tables are must be those of the sections' offsets.
+  const auto mapped = [&](const Elf64_Shdr& s) {
+    for (const Elf64_Phdr& p : segments) {
+      if (p.p_type == PT_LOAD && s.sh_addr >= p.p_vaddr && s.sh_addr - p.p_vaddr < p.p_filesz)
+        return p.p_offset + (s.sh_addr - p.p_vaddr) == s.sh_offset;
+    }
+    return false;
+  };
+  if (!mapped(*section)) differ("dynamic table");
+  const Elf64_Shdr *symbols = only(SHT_DYNSYM), *needs = only(SHT_GNU_verneed);
+  for (uint64_t at = 0; at + sizeof(Elf64_Dyn) <= section->sh_size; at += sizeof(Elf64_Dyn)) {
+    const auto entry = image.at<Elf64_Dyn>(section->sh_offset + at);
+    if (entry.d_tag == DT_NULL) break;
+    const auto same = [&](const Elf64_Shdr* s, const char* what) {
+      if (s == nullptr || s->sh_addr != entry.d_un.d_ptr || !mapped(*s)) differ(what);
+    };
+    const auto strings = [&]() -> const Elf64_Shdr* {
+      return section->sh_link < sections.size() ? &sections[section->sh_link] : nullptr;
+    };
+    if (entry.d_tag == DT_SYMTAB) same(symbols, "symbols");
+    if (entry.d_tag == DT_STRTAB) same(strings(), "strings");
+    if (entry.d_tag == DT_VERNEED) same(needs, "version needs");
+  }
+}
+
 }  // namespace
 
 ElfFacts read_elf(std::span<const std::byte> bytes) {
@@ -120,13 +173,16 @@ ElfFacts read_elf(std::span<const std::byte> bytes) {
     sections.push_back(image.at<Elf64_Shdr>(header.e_shoff + i * sizeof(Elf64_Shdr)));
   }
   bool stack_seen = false;
+  std::vector<Elf64_Phdr> segments;
   for (uint64_t i = 0; i < header.e_phnum; ++i) {
-    const auto segment = image.at<Elf64_Phdr>(header.e_phoff + i * sizeof(Elf64_Phdr));
+    segments.push_back(image.at<Elf64_Phdr>(header.e_phoff + i * sizeof(Elf64_Phdr)));
+    const Elf64_Phdr& segment = segments.back();
     if (segment.p_type != PT_GNU_STACK) continue;
     stack_seen = true;
     facts.executable_stack = (segment.p_flags & PF_X) != 0;
   }
   if (!stack_seen) facts.executable_stack = true;
+  check_sections(image, sections, segments);
 
   const auto linked = [&](const Elf64_Shdr& s) -> const Elf64_Shdr& {
     if (s.sh_link >= sections.size())
@@ -153,6 +209,9 @@ ElfFacts read_elf(std::span<const std::byte> bytes) {
         if (entry.d_tag == DT_NEEDED)
           facts.needed.push_back(image.text(linked(s), entry.d_un.d_val));
         facts.has_runpath |= entry.d_tag == DT_RPATH || entry.d_tag == DT_RUNPATH;
+        facts.loads_others |= entry.d_tag == DT_FILTER || entry.d_tag == DT_AUXILIARY ||
+                              entry.d_tag == DT_AUDIT || entry.d_tag == DT_DEPAUDIT ||
+                              entry.d_tag == DT_CONFIG;
         facts.text_relocations |= entry.d_tag == DT_TEXTREL ||
                                   (entry.d_tag == DT_FLAGS && (entry.d_un.d_val & DF_TEXTREL) != 0);
       }
@@ -188,6 +247,7 @@ std::string refusal(const ElfFacts& facts) {
         facts.exports.size(), PLUQ_ENTRY_SYMBOL);
   }
   if (facts.has_runpath) return "has a RUNPATH or RPATH, which would let it load other libraries";
+  if (facts.loads_others) return "names a filter, auxiliary or audit library to be loaded with it";
   if (facts.executable_stack) return "asks for an executable stack";
   if (facts.text_relocations) return "has text relocations";
   for (const std::string& name : facts.needed) {

@@ -18,6 +18,7 @@ struct ElfFacts {
   std::vector<std::string> exports;  // defined dynamic symbols
   std::vector<std::string> needed;   // DT_NEEDED
   bool has_runpath = false;          // DT_RPATH or DT_RUNPATH
+  bool loads_others = false;         // a filter, auxiliary or audit library
   bool executable_stack = false;
   bool text_relocations = false;
   std::string glibc;  // highest GLIBC_x.y needed, as "2.34", or empty

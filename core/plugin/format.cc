@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <cstddef>
 #include <cstring>
 #include <exception>
 #include <mutex>
@@ -27,20 +28,56 @@ const T* step(const T* first, size_t stride, size_t i) {
   return reinterpret_cast<const T*>(reinterpret_cast<const char*>(first) + i * stride);
 }
 
-// Every call into a plugin. The SDK lets nothing through; a plugin without it may throw all the
-// same.
+// Every call into a plugin but destroy. The SDK lets nothing through; a plugin without it may throw
+// all the same. `context` makes the text; it is called when something has gone wrong only.
+template <class Context, class Call>
+auto guarded(const Context& context, const Call& call) -> decltype(call()) {
+  try {
+    return call();
+  } catch (const std::exception& e) {
+    fail_plugin("{}: an exception crossed the plugin boundary: {}", context(), e.what());
+  } catch (...) {
+    fail_plugin("{}: an exception crossed the plugin boundary", context());
+  }
+}
 template <class Call>
 void call_plugin(std::string_view context, const Call& call) {
-  pluq_status* status = nullptr;
-  try {
-    status = call();
-  } catch (const std::exception& e) {
-    fail_plugin("{}: an exception crossed the plugin boundary: {}", context, e.what());
-  } catch (...) {
-    fail_plugin("{}: an exception crossed the plugin boundary", context);
-  }
-  throw_if(status, context);
+  throw_if(guarded([&] { return context; }, call), context);
 }
+
+// The first slot of a table that is beyond its end or empty, or null.
+struct Slot {
+  const char* name;
+  size_t offset;
+};
+#define PLUQ_SLOT(type, name) \
+  Slot { #name, offsetof(type, name) }
+const char* missing_slot(const void* table, std::span<const Slot> slots) {
+  if (table == nullptr) return "the table itself";
+  uint32_t size = 0;
+  std::memcpy(&size, table, sizeof size);
+  for (const Slot& s : slots) {
+    void* function = nullptr;
+    if (s.offset + sizeof function > size) return s.name;
+    std::memcpy(&function, static_cast<const char*>(table) + s.offset, sizeof function);
+    if (function == nullptr) return s.name;
+  }
+  return nullptr;
+}
+constexpr Slot kMethodSlots[] = {PLUQ_SLOT(pluq_method_api, destroy),
+                                 PLUQ_SLOT(pluq_method_api, describe),
+                                 PLUQ_SLOT(pluq_method_api, create_weights),
+                                 PLUQ_SLOT(pluq_method_api, process_plan),
+                                 PLUQ_SLOT(pluq_method_api, process_weights_after_loading),
+                                 PLUQ_SLOT(pluq_method_api, workspace),
+                                 PLUQ_SLOT(pluq_method_api, apply),
+                                 PLUQ_SLOT(pluq_method_api, dequantize)};
+constexpr Slot kConfigSlots[] = {PLUQ_SLOT(pluq_config_api, destroy),
+                                 PLUQ_SLOT(pluq_config_api, get_quant_method)};
+constexpr Slot kFormatSlots[] = {PLUQ_SLOT(pluq_format_api, describe),
+                                 PLUQ_SLOT(pluq_format_api, probe),
+                                 PLUQ_SLOT(pluq_format_api, create_config)};
+#undef PLUQ_SLOT
 
 std::string copy(pluq_str s) { return std::string(text_of(s)); }
 
@@ -76,17 +113,18 @@ std::vector<WeightSpecInfo> read_specs(const std::string& context, const Specs& 
 Method::Method(pluq_method method, std::string format, std::string layer)
     : method_(method), format_(std::move(format)), layer_(std::move(layer)) {
   const pluq_method_api* api = method_.api;
-  if (!PLUQ_HAS(api, get_extension) || api->destroy == nullptr || api->describe == nullptr ||
-      api->create_weights == nullptr || api->process_plan == nullptr ||
-      api->process_weights_after_loading == nullptr || api->workspace == nullptr ||
-      api->apply == nullptr || api->dequantize == nullptr) {
-    fail_plugin("format '{}': the method table of layer {} is too short or has an empty slot",
-                format_, layer_);
+  if (const char* slot = missing_slot(api, kMethodSlots)) {
+    fail_plugin("format '{}': the method table of layer {} is too short or has an empty slot: {}",
+                format_, layer_, slot);
   }
-  if (api->get_extension != nullptr) {
-    embedding_ =
-        static_cast<const pluq_embedding*>(api->get_extension(method_.self, PLUQ_EMBEDDING));
-    if (embedding_ != nullptr && !PLUQ_HAS(embedding_, gather)) embedding_ = nullptr;
+  if (PLUQ_HAS(api, get_extension) && api->get_extension != nullptr) {
+    embedding_ = guarded([&] { return context("get_extension"); },
+                         [&] {
+                           return static_cast<const pluq_embedding*>(
+                               api->get_extension(method_.self, PLUQ_EMBEDDING));
+                         });
+    if (embedding_ != nullptr && (!PLUQ_HAS(embedding_, gather) || embedding_->gather == nullptr))
+      embedding_ = nullptr;
   }
 }
 
@@ -114,7 +152,7 @@ MethodDescription Method::describe() const {
   pluq_method_info info{};
   info.struct_size = sizeof info;
   info.activation_scheme.struct_size = sizeof info.activation_scheme;
-  method_.api->describe(method_.self, &info);
+  guarded([&] { return context("describe"); }, [&] { method_.api->describe(method_.self, &info); });
   MethodDescription out;
   out.format = format_;
   out.scheme = copy(info.scheme);
@@ -130,6 +168,9 @@ MethodDescription Method::describe() const {
                      a.divisor,        copy(a.static_scale_suffix)};
   out.error_bound = info.error_bound;
   out.bits_per_weight = info.bits_per_weight;
+  const pluq_activation_scheme& a = info.activation_scheme;
+  if (a.strategy != PLUQ_STRATEGY_NONE && a.dynamic == 0)
+    out.static_scale = copy(a.static_scale_suffix);
   return out;
 }
 
@@ -162,12 +203,15 @@ void Method::process(const pluq_exec* exec, std::span<const pluq_tensor> tensors
 }
 
 uint64_t Method::workspace(int64_t max_tokens, int workers) const {
-  return method_.api->workspace(method_.self, max_tokens, workers);
+  return guarded([&] { return context("workspace"); },
+                 [&] { return method_.api->workspace(method_.self, max_tokens, workers); });
 }
 
 void Method::apply(const pluq_exec* exec, const pluq_activation& x, const float* bias,
                    const pluq_output& y) const {
-  pluq_status* status = method_.api->apply(method_.self, exec, &x, bias, &y);
+  pluq_status* status =
+      guarded([&] { return context("apply"); },
+              [&] { return method_.api->apply(method_.self, exec, &x, bias, &y); });
   if (status != nullptr) throw_if(status, context("apply"));
 }
 
@@ -181,8 +225,11 @@ void Method::dequantize(const pluq_exec* exec, std::span<const pluq_tensor> tens
 
 void Method::gather(const pluq_exec* exec, std::span<const int32_t> ids,
                     const pluq_output& y) const {
-  pluq_status* status =
-      embedding_->gather(method_.self, exec, ids.data(), static_cast<int64_t>(ids.size()), &y);
+  pluq_status* status = guarded([&] { return context("gather"); },
+                                [&] {
+                                  return embedding_->gather(method_.self, exec, ids.data(),
+                                                            static_cast<int64_t>(ids.size()), &y);
+                                });
   if (status != nullptr) throw_if(status, context("gather"));
 }
 
@@ -196,11 +243,10 @@ void Method::fill(const WeightSpecInfo& spec, uint64_t seed, std::span<std::byte
 
 FormatConfig::FormatConfig(pluq_config config, std::string format)
     : config_(config), format_(std::move(format)) {
-  const pluq_config_api* api = config_.api;
-  if (api == nullptr || !PLUQ_HAS(api, get_quant_method) || api->destroy == nullptr ||
-      api->get_quant_method == nullptr) {
+  if (const char* slot = missing_slot(config_.api, kConfigSlots)) {
     config_ = {};
-    fail_plugin("format '{}': the config table is too short or has an empty slot", format_);
+    fail_plugin("format '{}': the config table is too short or has an empty slot: {}", format_,
+                slot);
   }
 }
 FormatConfig::~FormatConfig() {
@@ -239,10 +285,13 @@ MethodChoice FormatConfig::get_quant_method(const pluq_layer_desc& layer,
 
 KvDescription FormatConfig::kv_cache(const pluq_kv_request& request) const {
   const pluq_config_api* api = config_.api;
-  const auto* kv =
-      api != nullptr && PLUQ_HAS(api, get_extension) && api->get_extension != nullptr
-          ? static_cast<const pluq_kv_cache*>(api->get_extension(config_.self, PLUQ_KV_CACHE))
-          : nullptr;
+  const auto* kv = api != nullptr && PLUQ_HAS(api, get_extension) && api->get_extension != nullptr
+                       ? guarded([&] { return fmt::format("format '{}': get_extension", format_); },
+                                 [&] {
+                                   return static_cast<const pluq_kv_cache*>(
+                                       api->get_extension(config_.self, PLUQ_KV_CACHE));
+                                 })
+                       : nullptr;
   KvDescription out;
   if (kv == nullptr || !PLUQ_HAS(kv, describe) || kv->describe == nullptr) return out;
   static constexpr size_t kText = 512;
@@ -363,13 +412,11 @@ void QuantizeJob::solve(const pluq_exec* exec, const Callbacks& callbacks) const
 FormatHandle::FormatHandle(pluq_format format, std::string plugin_path)
     : format_(format), plugin_path_(std::move(plugin_path)) {
   const pluq_format_api* api = format_.api;
-  if (api == nullptr || !PLUQ_HAS(api, create_config) || api->describe == nullptr ||
-      api->probe == nullptr || api->create_config == nullptr) {
-    fail_plugin("{}: the format table is too short or has an empty slot", plugin_path_);
-  }
+  if (const char* slot = missing_slot(api, kFormatSlots))
+    fail_plugin("{}: the format table is too short or has an empty slot: {}", plugin_path_, slot);
   pluq_format_info info{};
   info.struct_size = sizeof info;
-  api->describe(format_.self, &info);
+  guarded([&] { return plugin_path_ + ": describe"; }, [&] { api->describe(format_.self, &info); });
   id_ = copy(info.id);
   aliases_ = copy(info.aliases);
   summary_ = copy(info.summary);
@@ -388,8 +435,11 @@ FormatHandle::FormatHandle(pluq_format format, std::string plugin_path)
                         raw.type, raw.min, raw.max});
   }
   if (PLUQ_HAS(api, get_extension) && api->get_extension != nullptr) {
-    const auto* q =
-        static_cast<const pluq_quantizer*>(api->get_extension(format_.self, PLUQ_QUANTIZER));
+    const auto* q = guarded([&] { return plugin_path_ + ": get_extension"; },
+                            [&] {
+                              return static_cast<const pluq_quantizer*>(
+                                  api->get_extension(format_.self, PLUQ_QUANTIZER));
+                            });
     if (q != nullptr && PLUQ_HAS(q, write_config) && q->begin && q->output_specs && q->solve &&
         q->end && q->write_config) {
       quantizer_ = q;
@@ -536,7 +586,8 @@ std::vector<std::string> FormatHandle::algorithms() const {
   if (quantizer_ == nullptr || quantizer_->describe == nullptr) return out;
   pluq_quantizer_info info{};
   info.struct_size = sizeof info;
-  quantizer_->describe(format_.self, &info);
+  guarded([&] { return fmt::format("format '{}': describe of its quantizer", id_); },
+          [&] { quantizer_->describe(format_.self, &info); });
   const std::string all = copy(info.algorithms);
   for (size_t at = 0; at <= all.size() && !all.empty();) {
     const size_t comma = std::min(all.find(',', at), all.size());

@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "checkpoint/dtype.h"
 #include "device/device.h"
+#include "device/isa.h"
 #include "plugin/call_args.h"
 #include "plugin/host_table.h"
 
@@ -235,8 +236,16 @@ std::vector<FormatAnswer> LayerResolver::ask_all(const pluq_layer_desc& desc) co
 MethodChoice LayerResolver::ask(const FormatConfig& config, const pluq_layer_desc& layer,
                                 bool* by_host) const {
   *by_host = false;
-  MethodChoice choice = config.get_quant_method(layer, options_.device);
-  if (choice.verdict == PLUQ_VERDICT_USE || options_.device.kind == PLUQ_DEVICE_CPU) return choice;
+  pluq_device device = options_.device;
+  if (const auto told = features_.find(config.format()); told != features_.end())
+    device.cpu_features = told->second;
+  MethodChoice choice;
+  if (off_device_.contains(config.format())) {
+    choice.reason = "its kernels for the device are wrong here";
+  } else {
+    choice = config.get_quant_method(layer, device);
+  }
+  if (choice.verdict == PLUQ_VERDICT_USE || device.kind == PLUQ_DEVICE_CPU) return choice;
   pluq_layer_desc on_cpu = layer;
   on_cpu.activation_dtype = dtype_by_id(PLUQ_DTYPE_F32);
   MethodChoice other = config.get_quant_method(on_cpu, describe_cpu(1));
@@ -244,6 +253,16 @@ MethodChoice LayerResolver::ask(const FormatConfig& config, const pluq_layer_des
   *by_host = true;
   other.reason = choice.reason;
   return other;
+}
+
+bool LayerResolver::tell_less(const std::string& format) {
+  if (options_.device.kind != PLUQ_DEVICE_CPU) return off_device_.insert(format).second;
+  const auto told = features_.find(format);
+  const uint64_t now = told == features_.end() ? options_.device.cpu_features : told->second;
+  const Isa isa = best_isa(now);
+  if (isa == Isa::kPortable) return false;
+  features_[format] = lower_features(now, isa == Isa::kAvx512 ? Isa::kAvx2 : Isa::kPortable);
+  return true;
 }
 
 ResolvedLayer LayerResolver::resolve(const LayerRequest& request) {

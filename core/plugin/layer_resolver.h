@@ -7,6 +7,7 @@
 #include <boost/json/value.hpp>
 
 #include <deque>
+#include <map>
 #include <memory>
 #include <set>
 #include <string>
@@ -99,6 +100,10 @@ class LayerResolver {
                                   const boost::json::value& quantization,
                                   std::vector<pluq_tensor> tensors, const std::string& decided_by);
 
+  // From now on this format is told of less: the next lower instruction set of the CPU, or nothing
+  // of another device, so that the host serves its layers there. False when there is nothing less.
+  bool tell_less(const std::string& format);
+
   // What the checkpoint's claimants say of the KV cache of an attention block, all its tensors
   // given. Equal answers count once; throws Error(kInput) naming two formats whose answers differ.
   // `format` is who said it, empty when nobody does.
@@ -133,7 +138,9 @@ class LayerResolver {
   ResolverOptions options_;
   std::vector<Claimant> claimants_;
   std::vector<std::unique_ptr<Claimant>> instances_;
-  std::deque<FormatConfig> kept_;       // of layers quantized while loading
+  std::map<std::string, uint64_t> features_;  // of formats that are told of less than the CPU has
+  std::set<std::string> off_device_;          // formats whose kernels for the device are refused
+  std::deque<FormatConfig> kept_;             // of layers quantized while loading
   std::vector<FormatAnswer> declined_;  // of every format that claims nothing in the checkpoint
   std::set<std::string> used_;
 };

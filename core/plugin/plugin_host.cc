@@ -53,6 +53,7 @@ std::map<std::string, std::string> read_allow_list(const std::string& path) {
   return allowed;
 }
 
+// `sticky`: a directory whose entries only their owners may rename or remove.
 std::string writable_by_others(const struct stat& st, bool sticky) {
   if ((st.st_mode & S_IWOTH) != 0 && !sticky) return "is writable by everyone";
   if ((st.st_mode & S_IWGRP) != 0 && st.st_gid != 0 && !sticky) return "is writable by its group";
@@ -99,6 +100,7 @@ std::string read_checked(const std::string& path) {
   struct stat st {};
   if (::fstat(fd, &st) != 0) fail_plugin("cannot be looked at: {}", std::strerror(errno));
   if (!S_ISREG(st.st_mode)) fail_plugin("is not a regular file");
+  if ((st.st_mode & (S_ISUID | S_ISGID)) != 0) fail_plugin("has a set-user or set-group bit");
   if (const std::string why = writable_by_others(st, false); !why.empty())
     fail_plugin("{} {}", path, why);
   return read_file(fmt::format("/proc/self/fd/{}", fd), kMaxPluginBytes);
@@ -227,6 +229,17 @@ bool strict_by_environment() {
   return variable != nullptr && *variable != '\0' && std::string_view(variable) != "0";
 }
 
+// By these the dynamic loader brings code into this process, or into a plugin, that nobody looked
+// at.
+void refuse_loader_variables() {
+  for (const char* name : {"LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT"}) {
+    const char* value = std::getenv(name);
+    if (value == nullptr || *value == '\0') continue;
+    fail_plugin("strict mode: {} is set ({}); unset it, or what it names is loaded unseen", name,
+                printable(value, 200));
+  }
+}
+
 }  // namespace
 
 std::vector<std::string> plugin_search_path(const PluginOptions& options) {
@@ -247,6 +260,7 @@ std::vector<std::string> plugin_search_path(const PluginOptions& options) {
 }
 
 PluginHost::PluginHost(const PluginOptions& options) {
+  if (options.strict || strict_by_environment()) refuse_loader_variables();
   const std::map<std::string, std::string> allowed = read_allow_list(options.allow_list);
   for (const std::string& directory : plugin_search_path(options)) {
     std::error_code ec;
@@ -272,6 +286,9 @@ void PluginHost::consider(const std::string& path, const PluginOptions& options,
   PluginReport report;
   report.path = path;
   try {
+    if (fs::is_symlink(path))
+      fail_plugin("is a symbolic link to {}; put the file itself here",
+                  fs::read_symlink(path).string());
     const fs::path real = fs::canonical(path);
     if (const std::string why = writable_by_others(real); !why.empty()) fail_plugin("{}", why);
     SealedFile file = seal(real.string());

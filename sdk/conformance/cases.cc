@@ -77,6 +77,8 @@ Case quantized(const FormatHandle& format, ThreadPool& pool, int64_t n, int64_t 
     }
     fail_plugin("emit of '{}', which output_specs does not name", suffix);
   };
+  out.original.resize(static_cast<size_t>(n * k));
+  for (int64_t r = 0; r < n; ++r) random_row(seed, r, k, out.original.data() + r * k);
   const HostExec exec(pool, -1, {}, &host_table());
   job->solve(exec.get(), callbacks);
   out.quantization = format.quantization_config(algorithm, options, bf16, {&target, 1}, {});
@@ -128,13 +130,43 @@ void fill(void* owner, const pluq_weight_spec& spec, uint64_t seed, int64_t n, i
   }
 }
 
-std::vector<Case> samples(const pluq_format& raw, int64_t n, int64_t k, uint64_t seed) {
+// The default options, then each option at each of its choices or at the ends of a short range.
+std::vector<json::value> option_sets(const FormatHandle& format, bool variants) {
+  std::vector<json::value> out{nullptr};
+  for (const OptionInfo& o : format.options()) {
+    if (!variants) break;
+    std::vector<std::string> values;
+    if (o.type == PLUQ_OPTION_BOOL) values = {"true", "false"};
+    if (o.type == PLUQ_OPTION_INT && o.min <= o.max && o.max - o.min <= 8) {
+      for (auto v = static_cast<int64_t>(o.min); v <= static_cast<int64_t>(o.max); ++v)
+        values.push_back(std::to_string(v));
+    }
+    for (std::string_view rest = o.choices; !rest.empty();) {
+      const size_t end = std::min(rest.find('|'), rest.size());
+      values.emplace_back(rest.substr(0, end));
+      rest.remove_prefix(std::min(end + 1, rest.size()));
+    }
+    for (const std::string& v : values) {
+      if (v == o.default_value) continue;
+      const std::string setting = o.key + "=" + v;
+      out.push_back(format.parse_options(std::span(&setting, 1), "an option"));
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
+std::vector<Case> make_samples(const pluq_format& raw, int64_t n, int64_t k, uint64_t seed) {
   std::vector<Case> out;
   const auto* api =
       PLUQ_HAS(raw.api, get_extension) && raw.api->get_extension != nullptr
           ? static_cast<const pluq_samples*>(raw.api->get_extension(raw.self, PLUQ_SAMPLES))
           : nullptr;
   if (api == nullptr) return out;
+  expect(PLUQ_HAS(api, get) && api->count != nullptr && api->get != nullptr,
+         "its table of {} ({} bytes) is too short or has an empty slot", PLUQ_SAMPLES,
+         api->struct_size);
   const size_t count = api->count(raw.self, n, k);
   for (size_t i = 0; i < count && i < 100; ++i) {
     std::string text;
@@ -164,33 +196,6 @@ std::vector<Case> samples(const pluq_format& raw, int64_t n, int64_t k, uint64_t
   return out;
 }
 
-// The default options, then each option at each of its choices or at the ends of a short range.
-std::vector<json::value> option_sets(const FormatHandle& format, bool variants) {
-  std::vector<json::value> out{nullptr};
-  for (const OptionInfo& o : format.options()) {
-    if (!variants) break;
-    std::vector<std::string> values;
-    if (o.type == PLUQ_OPTION_BOOL) values = {"true", "false"};
-    if (o.type == PLUQ_OPTION_INT && o.min <= o.max && o.max - o.min <= 8) {
-      for (auto v = static_cast<int64_t>(o.min); v <= static_cast<int64_t>(o.max); ++v)
-        values.push_back(std::to_string(v));
-    }
-    for (std::string_view rest = o.choices; !rest.empty();) {
-      const size_t end = std::min(rest.find('|'), rest.size());
-      values.emplace_back(rest.substr(0, end));
-      rest.remove_prefix(std::min(end + 1, rest.size()));
-    }
-    for (const std::string& v : values) {
-      if (v == o.default_value) continue;
-      const std::string setting = o.key + "=" + v;
-      out.push_back(format.parse_options(std::span(&setting, 1), "an option"));
-    }
-  }
-  return out;
-}
-
-}  // namespace
-
 std::vector<Case> make_cases(const Ready& plugin, size_t index, ThreadPool& pool, int64_t n,
                              int64_t k, uint64_t seed, bool variants) {
   const FormatHandle& format = *plugin.formats[index];
@@ -207,7 +212,7 @@ std::vector<Case> make_cases(const Ready& plugin, size_t index, ThreadPool& pool
       }
     }
   }
-  for (Case& c : samples(plugin.raw[index], n, k, seed)) out.push_back(std::move(c));
+  for (Case& c : make_samples(plugin.raw[index], n, k, seed)) out.push_back(std::move(c));
   for (Case& c : out) {
     c.format = &format;
     c.raw = plugin.raw[index];

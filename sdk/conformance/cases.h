@@ -28,6 +28,7 @@ struct Case {
   std::list<std::string> names;
   std::vector<Guarded> data;
   std::vector<pluq_tensor> tensors;
+  std::vector<float> original;  // [n, k] that the format's quantizer was given; empty for samples
 
   // The container that such a layer comes in.
   const char* container() const {
@@ -42,7 +43,9 @@ struct Case {
 // the format refuses with a reason are left out. The pool is used by the quantizer.
 std::vector<Case> make_cases(const Ready& plugin, size_t format, ThreadPool& pool, int64_t n,
                              int64_t k, uint64_t seed, bool variants);
-// The same over all formats and two shapes; throws Failure when a format gives no layer at all.
+// The layers that a format gives by the extension pluq.samples/1, without `format` and `raw`.
+std::vector<Case> make_samples(const pluq_format& format, int64_t n, int64_t k, uint64_t seed);
+// make_cases over all formats and two shapes; throws Failure when a format gives no layer at all.
 std::vector<Case> all_cases(const Ready& plugin, ThreadPool& pool, uint64_t seed, bool variants);
 
 struct Setting {  // how a method is asked for
@@ -52,6 +55,7 @@ struct Setting {  // how a method is asked for
   int workers = 1;
   std::optional<pluq_device> device = {};  // instead of the CPU
   uint32_t activation_dtype = PLUQ_DTYPE_F32;
+  const char* kind = "linear";
   std::string text() const;
 };
 // Every instruction set of this machine with exact and fast; and activations kept float.

@@ -30,6 +30,12 @@ std::string manifest(const Subject& s) {
   expect(answer.info.manifest != nullptr, "its entry gives no manifest");
   expect(std::memcmp(answer.info.manifest, &s.facts.manifest, sizeof(pluq_manifest)) == 0,
          "its entry gives another manifest than the file carries");
+  const pluq_manifest& m = s.facts.manifest;
+  expect(answer.info.abi_major == m.abi_major && answer.info.min_minor == m.min_minor &&
+             answer.info.max_minor == m.max_minor,
+         "its entry speaks ABI {}.{} to {}.{}, its manifest says {}.{} to {}.{}",
+         answer.info.abi_major, answer.info.min_minor, answer.info.abi_major, answer.info.max_minor,
+         m.abi_major, m.min_minor, m.abi_major, m.max_minor);
   std::string ids;
   for (const pluq_format& f : answer.formats)
     ids += (ids.empty() ? "" : ",") + FormatHandle(f, s.path).id();
@@ -42,11 +48,13 @@ std::string manifest(const Subject& s) {
 // True when the instruction at `code` needs more than plain x86-64 (SSE2). Only prefixes and the
 // opcode map matter.
 bool above_baseline(const uint8_t* code) {
-  bool repeat = false;
+  bool repeat = false, wide = false, other = false;  // F3, 66, F2
   int i = 0;
   for (; i < 6; ++i) {
     const uint8_t b = code[i];
-    if (b == 0xf3) repeat = true;
+    repeat |= b == 0xf3;
+    wide |= b == 0x66;
+    other |= b == 0xf2;
     if (b != 0x66 && b != 0xf2 && b != 0xf3 && b != 0x2e && b != 0x36 && b != 0x3e && b != 0x26 &&
         b != 0x64 && b != 0x65 && b != 0x67)
       break;
@@ -54,8 +62,11 @@ bool above_baseline(const uint8_t* code) {
   if (code[i] == 0xc4 || code[i] == 0xc5 || code[i] == 0x62) return true;  // VEX and EVEX
   if ((code[i] & 0xf0) == 0x40) ++i;                                       // REX
   if (code[i] != 0x0f) return false;
-  if (code[i + 1] == 0x38 || code[i + 1] == 0x3a) return true;    // SSSE3, SSE4, BMI, AES, SHA
-  return repeat && (code[i + 1] == 0xb8 || code[i + 1] == 0xbd);  // POPCNT, LZCNT
+  const uint8_t op = code[i + 1];
+  if (op == 0x38 || op == 0x3a) return true;  // SSSE3, SSE4, BMI, AES, SHA
+  const bool sse3 = ((wide || other) && (op == 0x7c || op == 0x7d || op == 0xd0)) ||
+                    (other && (op == 0x12 || op == 0xf0)) || (repeat && (op == 0x12 || op == 0x16));
+  return sse3 || (repeat && (op == 0xb8 || op == 0xbd));  // POPCNT, LZCNT
 }
 
 // Runs the child through dlopen and the entry and looks at each instruction of the plugin.

@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "conformance/harness.h"
 
+#include <malloc.h>
 #include <sys/mman.h>
 
 #include <algorithm>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
 
 namespace pluq::conformance {
 namespace {
@@ -26,6 +30,35 @@ void step_text(const std::string& text) {
   const size_t n = std::min(text.size(), step_size - 1);
   std::memcpy(step_buffer, text.data(), n);
   step_buffer[n] = 0;
+}
+
+Holdings Holdings::now() {
+  namespace fs = std::filesystem;
+  const auto count = [](const char* directory) {
+    return std::distance(fs::directory_iterator(directory), fs::directory_iterator());
+  };
+  Holdings h;
+  h.files = count("/proc/self/fd");
+  h.threads = count("/proc/self/task");
+  std::ifstream maps("/proc/self/maps");
+  h.maps = std::count(std::istreambuf_iterator<char>(maps), {}, '\n');
+  const struct mallinfo2 m = ::mallinfo2();
+  h.bytes = m.uordblks + m.hblkhd;
+  return h;
+}
+
+std::string growth(const Holdings& before, const Holdings& after, size_t bytes_allowed) {
+  std::vector<std::string> out;
+  const auto add = [&](int64_t more, const char* what) {
+    if (more > 0) out.push_back(fmt::format("{} {}", more, what));
+  };
+  if (after.bytes > before.bytes + bytes_allowed)
+    add(static_cast<int64_t>(after.bytes - before.bytes), "bytes");
+  add(after.files - before.files, "open files");
+  // The heap itself may have been joined by a mapping or two.
+  if (after.maps > before.maps + 4) add(after.maps - before.maps, "mappings");
+  add(after.threads - before.threads, "threads");
+  return fmt::format("{}", fmt::join(out, " and "));
 }
 
 Guarded::Guarded(size_t bytes, size_t align, bool front) : size_(bytes) {

@@ -48,7 +48,9 @@ std::vector<Test> file_tests();
 std::vector<Test> load_tests();
 std::vector<Test> config_tests();
 std::vector<Test> weight_tests();
+std::vector<Test> quantizer_tests();
 std::vector<Test> numeric_tests();
+std::vector<Test> embedding_tests();
 std::vector<Test> device_tests();
 std::vector<Test> memory_tests();
 std::vector<Test> concurrency_tests();
@@ -69,6 +71,15 @@ template <class... Args>
 void step(fmt::format_string<Args...> f, Args&&... args) {
   step_text(fmt::format(f, std::forward<Args>(args)...));
 }
+
+// What a process holds and a leak makes grow.
+struct Holdings {
+  int64_t files = 0, maps = 0, threads = 0;
+  size_t bytes = 0;  // of malloc, in blocks of any size
+  static Holdings now();
+};
+// "3 open files and 20 mappings" that `after` has more, or empty; so many bytes may stay.
+std::string growth(const Holdings& before, const Holdings& after, size_t bytes_allowed);
 
 // A small generator whose sequence is the same everywhere.
 class Random {

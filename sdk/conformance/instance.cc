@@ -12,7 +12,10 @@
 namespace pluq::conformance {
 
 std::string Setting::text() const {
-  if (device) return fmt::format("{} activations", dtype_name(activation_dtype));
+  if (device) {
+    return fmt::format("{} activations{}", dtype_name(activation_dtype),
+                       std::string_view(kind) == "linear" ? "" : fmt::format(", {}", kind));
+  }
   return fmt::format("{} {}{}", isa_name(best_isa(features)),
                      compute == PLUQ_COMPUTE_EXACT ? "exact" : "fast",
                      activations == PLUQ_ACTIVATIONS_FLOAT ? " float" : "");
@@ -53,7 +56,7 @@ std::vector<Setting> all_settings(int workers) {
 namespace {
 
 pluq_layer_desc describe(const Case& layer, const Setting& setting, const Shard* shard) {
-  pluq_layer_desc d = whole_layer("layer", "linear", layer.k, layer.n, layer.tensors);
+  pluq_layer_desc d = whole_layer("layer", setting.kind, layer.k, layer.n, layer.tensors);
   d.compute = setting.compute;
   d.activations = setting.activations;
   d.activation_dtype = dtype_by_id(setting.activation_dtype);

@@ -42,12 +42,43 @@ struct Shared {
 
 std::vector<Test> all_tests() {
   std::vector<Test> out;
-  for (auto* group : {file_tests, load_tests, config_tests, weight_tests, numeric_tests,
-                      device_tests, memory_tests, concurrency_tests, fuzz_tests}) {
+  for (auto* group :
+       {file_tests, load_tests, config_tests, weight_tests, quantizer_tests, numeric_tests,
+        embedding_tests, device_tests, memory_tests, concurrency_tests, fuzz_tests}) {
     const std::vector<Test> tests = group();
     out.insert(out.end(), tests.begin(), tests.end());
   }
   return out;
+}
+
+// Where the rule behind a test is written; the first line that a test's name begins with.
+std::string where_to_read(const std::string& test) {
+  static constexpr std::pair<std::string_view, const char*> kPages[] = {
+      {"file.screen", "core/plugin/README.md, On the way in; pluq_add_plugin() sets all of it"},
+      {"file.manifest", "abi.h, pluq_manifest and pluq_plugin_info"},
+      {"file.baseline", "abi.h, PLUQ_CPU_*; sdk/README.md, The contract, CPU features"},
+      {"load.", "abi.h, conventions 1 and 2, and pluq_plugin_entry_fn"},
+      {"metadata.", "abi.h, pluq_format_info, pluq_option and get_extension"},
+      {"config.", "abi.h, pluq_probe_request and pluq_config_request; sdk/README.md, The contract"},
+      {"weights.shards",
+       "abi.h, pluq_weight_spec (box_begin, box_end); pluq/shard.hpp makes boxes"},
+      {"quantizer.", "abi.h, pluq_quantizer and pluq_quantize_context"},
+      {"embedding.", "abi.h, pluq_embedding"},
+      {"weights.hostile", "sdk/README.md, The contract, The file is the truth"},
+      {"weights.", "abi.h, pluq_weight_spec, pluq_sample, and create_weights in pluq_method_api"},
+      {"numerics.nan", "abi.h, NUMBERS; sdk/README.md, Numbers that are not finite"},
+      {"numerics.inside_region", "abi.h, pluq_exec (worker, parallel, barrier)"},
+      {"numerics.", "abi.h, convention 7, pluq_method_info, and apply in pluq_method_api"},
+      {"device.nan", "abi.h, NUMBERS; sdk/README.md, Numbers that are not finite"},
+      {"device.", "abi.h, DEVICES; sdk/README.md, CUDA kernels"},
+      {"memory.dequantize", "abi.h, dequantize in pluq_method_api"},
+      {"memory.", "abi.h, conventions 4 and 6, workspace and apply in pluq_method_api"},
+      {"concurrency.", "abi.h, convention 6; sdk/README.md, The contract, Threads"},
+      {"", "abi.h, the order of calls above pluq_method_api; sdk/README.md, The contract"}};
+  for (const auto& [begin, page] : kPages) {
+    if (test.starts_with(begin)) return page;
+  }
+  return {};
 }
 
 void run_one(const Test& test, const Subject& subject, Shared* shared) {
@@ -167,11 +198,13 @@ int Report::count(const std::string& status) const {
 boost::json::value Report::to_json() const {
   boost::json::array tests;
   for (const Result& r : results) {
-    tests.push_back(boost::json::object{{"group", r.group},
-                                        {"name", r.name},
-                                        {"status", r.status},
-                                        {"text", r.text},
-                                        {"seconds", r.seconds}});
+    boost::json::object test{{"group", r.group},
+                             {"name", r.name},
+                             {"status", r.status},
+                             {"text", r.text},
+                             {"seconds", r.seconds}};
+    if (!r.read.empty()) test["read"] = r.read;
+    tests.push_back(std::move(test));
   }
   return boost::json::object{{"plugin", path},
                              {"sha256", sha256},
@@ -200,6 +233,7 @@ Report check_plugin(const Options& options, const std::function<void(const Resul
   report.sha256 = sha256_hex(map->bytes());
   // A file that cannot even be read as a plugin fails the first test and gets no further.
   const auto add = [&](Result r) {
+    if (r.status == "fail") r.read = where_to_read(r.group + "." + r.name);
     report.results.push_back(std::move(r));
     if (on_result) on_result(report.results.back());
   };
@@ -208,7 +242,7 @@ Report check_plugin(const Options& options, const std::function<void(const Resul
     const std::string why = refusal(subject.facts);
     if (!why.empty()) fail_plugin("{}", why);
   } catch (const Error& e) {
-    add({"file", "screen", "fail", e.what(), 0});
+    add({"file", "screen", "fail", e.what()});
     return report;
   }
   const pluq_manifest& m = subject.facts.manifest;

@@ -17,6 +17,7 @@ struct Result {
   std::string status;  // "pass", "fail", "skip"
   std::string text;    // why it failed or was skipped; what was looked at when it passed
   double seconds = 0;
+  std::string read = {};  // of a failure: where the rule is written
 };
 
 struct Options {

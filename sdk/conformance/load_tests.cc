@@ -123,6 +123,52 @@ std::string poor_host(const Subject& s) {
   return "no service is taken for granted";
 }
 
+// A host that has no memory for a status hands out one that is never freed: it comes back as it is.
+std::string status_without_memory(const Subject& s) {
+  const Opened opened = open_subject(s);
+  static pluq_status* const the_one =
+      host_table().status_new(&host_table(), PLUQ_STATUS_OUT_OF_MEMORY, "no memory", 9);
+  static pluq_host host = host_table();
+  host.status_new = [](const pluq_host*, int32_t, const char*, size_t) { return the_one; };
+  host.status_free = [](const pluq_host*, pluq_status*) {};
+  Answer answer;
+  pluq_handshake h{};
+  h.struct_size = sizeof h;
+  h.registrar = reinterpret_cast<pluq_registrar*>(&answer);
+  h.register_format = [](pluq_registrar* r, const pluq_format* f) -> pluq_status* {
+    reinterpret_cast<Answer*>(r)->formats.push_back(*f);
+    return nullptr;
+  };
+  for (const uint32_t major : {PLUQ_ABI_MAJOR + 1, PLUQ_ABI_MAJOR}) {
+    h.abi_major = major;
+    h.min_minor = h.max_minor = PLUQ_ABI_MINOR;
+    pluq_plugin_info info{};
+    info.struct_size = sizeof info;
+    step("the entry for major {} of a host that has no memory for a status", major);
+    pluq_status* status = opened.entry(&host, &h, &info);
+    expect(status == (major == PLUQ_ABI_MAJOR ? nullptr : the_one),
+           "its entry answers major {} with a status that the host has not made", major);
+  }
+  int errors = 0;
+  for (const pluq_format& f : answer.formats) {
+    for (const boost::json::value& q :
+         {boost::json::value(1), boost::json::value{{"quant_method", "nobody's"}, {"bits", "x"}}}) {
+      pluq_config_request r{};
+      r.struct_size = sizeof r;
+      r.container = str_of("safetensors");
+      r.quantization = json_cursor(&q);
+      pluq_config config{};
+      step("create_config on a host that has no memory for a status");
+      pluq_status* status = f.api->create_config(f.self, &r, &config);
+      expect(status == nullptr || status == the_one,
+             "create_config answers with a status that the host has not made");
+      if (status == nullptr) config.api->destroy(config.self);
+      errors += status == nullptr ? 0 : 1;
+    }
+  }
+  return fmt::format("the host's own status is handed on, {} errors of create_config", errors);
+}
+
 // The caller's structs end at an inaccessible page, shorter than the plugin knows them: nothing
 // behind is touched.
 std::string short_structs(const Subject& s) {
@@ -186,6 +232,7 @@ std::vector<Test> load_tests() {
           {"load", "other_thread", other_thread},
           {"load", "wrong_versions", wrong_versions},
           {"load", "failing_register", failing_register},
+          {"load", "status_without_memory", status_without_memory},
           {"load", "poor_host", poor_host},
           {"load", "short_structs", short_structs},
           {"load", "out_of_memory", out_of_memory}};

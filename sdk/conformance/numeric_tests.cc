@@ -8,6 +8,7 @@
 
 #include "checkpoint/convert.h"
 #include "conformance/cases.h"
+#include "conformance/explain.h"
 #include "conformance/reference.h"
 #include "device/exec.h"
 
@@ -32,6 +33,12 @@ struct Matrices {
     x.read_only();
     std::fill_n(y.as<float>(), y.size() / 4, kUntouched);
   }
+  // y without the gaps.
+  std::vector<float> rows() const {
+    std::vector<float> out(static_cast<size_t>(m * n));
+    for (int64_t i = 0; i < m; ++i) std::copy_n(y.as<float>() + i * ldy, n, out.data() + i * n);
+    return out;
+  }
   // Gaps between the rows of y are as they were.
   bool gaps_untouched() const {
     for (int64_t i = 0; i + 1 < m; ++i) {
@@ -55,7 +62,34 @@ void apply_once(const Instance& in, ThreadPool& pool, const Matrices& a, const f
      in.text() + ": apply");
   expect(workspace.intact() && a.y.intact(), "{}: apply writes outside its output or workspace",
          in.text());
-  expect(a.gaps_untouched(), "{}: apply with M = {} writes between the rows of y", in.text(), a.m);
+  expect(a.gaps_untouched(),
+         "{}: apply with M = {} writes between the rows of y: they are y->ld = {} elements apart, "
+         "not N = {}",
+         in.text(), a.m, a.ldy, a.n);
+}
+
+// Fails with what can be found out about a wrong y.
+[[noreturn]] void fail_wrong(const Instance& in, ThreadPool& pool, const std::vector<float>& x,
+                             const std::vector<double>& want, const Matrices& a, const float* bias,
+                             double error) {
+  const int64_t gap = a.ldx - in.k();
+  const Ask ask = [&](const std::vector<float>& values, int64_t m, int64_t between,
+                      const float* added) {
+    const Matrices again(values, m, in.k(), in.n(), between);
+    const Guarded workspace(in.workspace(m, pool.size()), 64);
+    const HostExec exec(pool, -1, workspace.bytes(), &host_table());
+    ok(in.apply(exec.get(), again.x.as<float>(), again.ldx, m, added, again.y.as<float>(),
+                again.ldy),
+       in.text());
+    return again.rows();
+  };
+  const std::vector<float> y = a.rows();
+  const double bound = in.info().error_bound + 1e-6;
+  const std::string what =
+      fmt::format("{}: with M = {}{}{} the error is {:.3e}, the method promises {:.3e}.", in.text(),
+                  a.m, bias == nullptr ? "" : ", bias", gap == 0 ? "" : ", gaps between rows",
+                  error, in.info().error_bound);
+  throw Failure(what + explain({in, x, want, bias, a.m, gap, y, bound}, ask));
 }
 
 // One method at all batches. Returns the largest error.
@@ -77,9 +111,8 @@ double check_batches(const Instance& in, ThreadPool& pool, uint64_t seed, bool a
     const bool with_bias = m > 0 && m <= 17 && m % 2 == 1;
     apply_once(in, pool, a, with_bias ? bias.as<float>() : nullptr);
     const double error = row_error(a.y.as<float>(), a.ldy, with_bias ? biased : want, m, n);
-    expect(error <= in.info().error_bound + 1e-6,
-           "{}: with M = {} the error is {:.3e}, the method promises {:.3e}", in.text(), m, error,
-           in.info().error_bound);
+    if (!(error <= in.info().error_bound + 1e-6))
+      fail_wrong(in, pool, x, want, a, with_bias ? bias.as<float>() : nullptr, error);
     worst = std::max(worst, error);
   }
   return worst;

@@ -2,7 +2,6 @@
 #include "conformance/trial.h"
 
 #include <fcntl.h>
-#include <malloc.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -75,12 +74,6 @@ void golden(const Case& c, ThreadPool& pool, uint64_t seed) {
   }
 }
 
-int threads_of_process() {
-  int n = 0;
-  for (const auto& entry : fs::directory_iterator("/proc/self/task")) n += entry.exists() ? 1 : 0;
-  return n;
-}
-
 std::string run_trial(const Subject& s) {
   if (const int null = ::open("/dev/null", O_RDWR); null >= 0) {  // its words are not the host's
     ::dup2(null, STDOUT_FILENO);
@@ -100,8 +93,8 @@ std::string run_trial(const Subject& s) {
     }
     for (const Case& c : make_cases(plugin, i, pool, 64, 256, s.seed, false)) {
       golden(c, pool, s.seed);
-      expect(threads_of_process() == 1, "keeps {} threads of its own running",
-             threads_of_process() - 1);
+      const int64_t threads = Holdings::now().threads;
+      expect(threads == 1, "keeps {} threads of its own running", threads - 1);
       const auto live = [&] {
         Instance in(c, best_setting(1));
         std::string why;
@@ -109,11 +102,10 @@ std::string run_trial(const Subject& s) {
                why);
       };
       for (int n = 0; n < 5; ++n) live();
-      const size_t before = ::mallinfo2().uordblks;
+      const Holdings before = Holdings::now();
       for (int n = 0; n < 50; ++n) live();
-      const size_t after = ::mallinfo2().uordblks;
-      expect(after <= before + 16384, "{}: leaks: 50 lives of a method leave {} bytes behind",
-             c.label, after - before);
+      const std::string grown = growth(before, Holdings::now(), 16384);
+      expect(grown.empty(), "{}: leaks: 50 lives of a method leave {} behind", c.label, grown);
     }
   }
   return "fine";

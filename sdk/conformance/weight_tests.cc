@@ -7,6 +7,7 @@
 
 #include "checkpoint/dtype.h"
 #include "conformance/cases.h"
+#include "conformance/explain.h"
 #include "conformance/reference.h"
 #include "device/exec.h"
 
@@ -126,6 +127,80 @@ struct ShardCount {
   int good = 0, refused = 0;
 };
 
+std::string box_text(const pluq_weight_spec& s) {
+  std::string out;
+  for (uint32_t d = 0; d < s.rank; ++d)
+    out += fmt::format("{}{}:{}", d == 0 ? "" : ", ", s.box_begin[d], s.box_end[d]);
+  return fmt::format("'{}' [{}]", text_of(s.suffix), out);
+}
+
+std::string boxes_text(const Instance& shard) {
+  std::string out;
+  for (const pluq_weight_spec& s : shard.specs()) out += (out.empty() ? "" : ", ") + box_text(s);
+  return out;
+}
+
+// The boxes of all shards together leave nothing of a tensor out.
+void check_cover(const std::vector<std::unique_ptr<Instance>>& shards, const std::string& who) {
+  std::vector<std::vector<pluq_weight_spec>> specs;
+  for (const auto& s : shards) specs.push_back(s->specs());
+  for (size_t t = 0; t < specs[0].size(); ++t) {
+    for (uint32_t d = 0; d < specs[0][t].rank; ++d) {
+      std::vector<std::pair<int64_t, int64_t>> boxes;
+      for (const auto& of_shard : specs) {
+        if (t < of_shard.size())
+          boxes.emplace_back(of_shard[t].box_begin[d], of_shard[t].box_end[d]);
+      }
+      std::sort(boxes.begin(), boxes.end());
+      int64_t end = 0;
+      boxes.emplace_back(specs[0][t].shape[d], specs[0][t].shape[d]);
+      for (const auto& [from, to] : boxes) {
+        expect(from <= end,
+               "{}: no shard's box of '{}' holds {} to {} along dimension {}; the first two shards "
+               "ask for {} and {}",
+               who, text_of(specs[0][t].suffix), end, from, d, box_text(specs[0][t]),
+               box_text(specs[specs.size() > 1 ? 1 : 0][t]));
+        end = std::max(end, to);
+      }
+    }
+  }
+}
+
+// The shard's W is its part of the whole one's, to the bit.
+void check_piece(const Instance& shard, const Shard& part, const std::vector<float>& whole,
+                 const std::string& who) {
+  const std::vector<float> piece = shard.dequantize();
+  std::vector<float> want(piece.size());
+  for (int64_t n = 0; n < shard.n(); ++n)
+    std::copy_n(whole.data() + (part.n0 + n) * shard.layer().k + part.k0, shard.k(),
+                want.data() + n * shard.k());
+  if (std::memcmp(piece.data(), want.data(), piece.size() * 4) == 0) return;
+  const std::string words =
+      compare_weights(piece, want, shard.n(), shard.k(), 1e-6, "dequantize of the shard gives");
+  fail_test(
+      "{}: is not its part of the whole layer, rows {} to {} and columns {} to {}.{} Its boxes are "
+      "{}.",
+      who, part.n0, part.n1, part.k0, part.k1, words, boxes_text(shard));
+}
+
+// The methods of all shards; nothing when the format refuses them with a reason.
+std::vector<std::unique_ptr<Instance>> make_shards(const Case& c, const Setting& setting,
+                                                   const std::vector<Shard>& parts,
+                                                   const std::string& who) {
+  std::vector<std::unique_ptr<Instance>> out;
+  for (const Shard& part : parts) {
+    try {
+      out.push_back(std::make_unique<Instance>(c, setting, &part));
+    } catch (const Skip&) {
+      expect(parts.size() > 1, "{}: refuses the layer as a shard of one", c.label);
+      return {};
+    } catch (const Failure& e) {
+      fail_test("{}, shard {}: {}", who, out.size(), e.what());
+    }
+  }
+  return out;
+}
+
 // One layer split over `ranks` along its outputs or its inputs.
 void check_split(const Case& c, ThreadPool& pool, int ranks, bool rows, uint64_t seed,
                  ShardCount* count) {
@@ -134,6 +209,8 @@ void check_split(const Case& c, ThreadPool& pool, int ranks, bool rows, uint64_t
   Setting setting = best_setting(1);
   setting.compute = PLUQ_COMPUTE_EXACT;
   setting.activations = PLUQ_ACTIVATIONS_FLOAT;
+  const std::string who =
+      fmt::format("{} split over {} ranks along {}", c.label, ranks, rows ? "N" : "K");
   std::string why;
   Instance whole(c, setting);
   if (!whole.process(pool, &why)) fail_test("{}: refuses its own layer: {}", whole.text(), why);
@@ -142,48 +219,45 @@ void check_split(const Case& c, ThreadPool& pool, int ranks, bool rows, uint64_t
   std::vector<double> rounded;
   const std::vector<float> x = make_inputs(whole, m, seed, &rounded);
   std::vector<double> sum(static_cast<size_t>(m * c.n));
+  std::vector<Shard> parts;
   for (int rank = 0; rank < ranks; ++rank) {
     Shard part{0, c.n, 0, c.k};
     (rows ? part.n0 : part.k0) = full * rank / ranks;
     (rows ? part.n1 : part.k1) = full * (rank + 1) / ranks;
-    std::unique_ptr<Instance> shard;
-    try {
-      shard = std::make_unique<Instance>(c, setting, &part);
-    } catch (const Skip&) {
-      expect(ranks > 1, "{}: refuses the layer as a shard of one", c.label);
-      ++count->refused;
-      return;
-    } catch (const Failure& e) {
-      fail_test("shard {} of {} along {}: {}", rank, ranks, rows ? "N" : "K", e.what());
-    }
-    const std::vector<float> piece = shard->dequantize();
-    for (int64_t n = 0; n < shard->n(); ++n) {
-      expect(
-          std::memcmp(piece.data() + n * shard->k(), weight.data() + (part.n0 + n) * c.k + part.k0,
-                      static_cast<size_t>(shard->k()) * 4) == 0,
-          "{}: shard {} of {} along {}: row {} of dequantize differs from the whole layer's",
-          shard->text(), rank, ranks, rows ? "N" : "K", n);
-    }
-    if (!shard->process(pool, &why))
-      fail_test("{}: shard {} of {}: {}", shard->text(), rank, ranks, why);
-    std::vector<float> mine(static_cast<size_t>(m * shard->k()));
+    parts.push_back(part);
+  }
+  const std::vector<std::unique_ptr<Instance>> shards = make_shards(c, setting, parts, who);
+  if (shards.empty()) {
+    ++count->refused;
+    return;
+  }
+  check_cover(shards, who);
+  for (int rank = 0; rank < ranks; ++rank) {
+    const Shard& part = parts[static_cast<size_t>(rank)];
+    Instance& shard = *shards[static_cast<size_t>(rank)];
+    const std::string name = fmt::format("{}, shard {}", who, rank);
+    check_piece(shard, part, weight, name);
+    if (!shard.process(pool, &why)) fail_test("{}: {}", name, why);
+    std::vector<float> mine(static_cast<size_t>(m * shard.k()));
     for (int64_t i = 0; i < m; ++i)
-      std::copy_n(x.data() + i * c.k + part.k0, shard->k(), mine.data() + i * shard->k());
-    const std::vector<float> y = run_once(*shard, pool, mine, m);
+      std::copy_n(x.data() + i * c.k + part.k0, shard.k(), mine.data() + i * shard.k());
+    const std::vector<float> y = run_once(shard, pool, mine, m);
     for (int64_t i = 0; i < m; ++i) {
-      for (int64_t n = 0; n < shard->n(); ++n)
+      for (int64_t n = 0; n < shard.n(); ++n)
         sum[static_cast<size_t>(i * c.n + part.n0 + n)] +=
-            static_cast<double>(y[static_cast<size_t>(i * shard->n() + n)]);
+            static_cast<double>(y[static_cast<size_t>(i * shard.n() + n)]);
     }
   }
   const std::vector<float> all(sum.begin(), sum.end());
-  if (rows || whole.info().activation_scheme.strategy == PLUQ_STRATEGY_NONE ||
-      whole.info().activation_scheme.dynamic == 0) {
+  const pluq_activation_scheme& a = whole.info().activation_scheme;
+  if (rows || a.strategy == PLUQ_STRATEGY_NONE || a.dynamic == 0) {
     const double error =
         row_error(all.data(), c.n, reference(rounded, weight, nullptr, m, c.n, c.k), m, c.n);
-    expect(error <= 2 * whole.info().error_bound + 1e-6,
-           "{}: {} shards along {} together are off by {:.2e}", whole.text(), ranks,
-           rows ? "N" : "K", error);
+    expect(
+        error <= 2 * whole.info().error_bound + 1e-6,
+        "{}: the shards' results together are off by {:.2e}; each shard's W is right, so look at "
+        "what apply takes from the layer instead of the shard",
+        who, error);
   }
   ++count->good;
 }

@@ -15,7 +15,7 @@ for so in $listed; do
   plugins=$work/$(dirname "$so")-$name
   mkdir -m 755 "$plugins"
   install -m 644 "$so" "$plugins/"
-  for group in file.manifest load metadata config weights numerics memory lifetime; do
+  for group in file.manifest load metadata config weights quantizer numerics embedding memory lifetime; do
     "$pluq" plugins check "$plugins/$name.so" --quiet --only $group --out "$work/report.json" > "$work/log" 2>&1 ||
       { echo "$so:"; cat "$work/log"; exit 1; }
   done

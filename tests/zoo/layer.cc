@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // A working format, int8 with a scale per row, that breaks one rule when fault.c says so. Compiled
 // once, linked with one fault per plugin.
+#include <fcntl.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <chrono>
 #include <cmath>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
+#include <stdexcept>
 #include <string>
 #include <thread>
 #include <utility>
@@ -26,8 +30,15 @@ class ZooMethod final : public pluq::LinearMethod {
  public:
   explicit ZooMethod(const pluq::LayerDesc& layer) : LinearMethod(layer) {
     if (has("leaks")) lost_ = new char[4096];
+    if (has("leaks_descriptors")) sink_value = ::open("/dev/null", O_RDONLY);
+    if (has("leaks_maps"))
+      sink_value = ::mmap(nullptr, 4096, PROT_NONE, MAP_SHARED | MAP_ANONYMOUS, -1, 0) != nullptr;
     if (has("keeps_threads"))
       std::thread([] { std::this_thread::sleep_for(std::chrono::seconds(30)); }).detach();
+  }
+  ~ZooMethod() override {
+    if (has("destroy_segfaults")) *reinterpret_cast<volatile int*>(uintptr_t{16}) = 1;
+    while (has("destroy_hangs")) sink_value = sink_value + 1;
   }
   pluq::MethodInfo describe() const override {
     pluq::MethodInfo info;
@@ -137,6 +148,7 @@ class ZooFormat final : public pluq::Format {
     return {0, "nothing is mine"};
   }
   std::unique_ptr<pluq::QuantizationConfig> create_config(const pluq::ConfigRequest&) override {
+    if (has("config_aborts")) std::abort();
     return std::make_unique<ZooConfig>();
   }
   std::vector<pluq::SampleLayer> samples(int64_t n, int64_t k) const override {
@@ -144,6 +156,78 @@ class ZooFormat final : public pluq::Format {
   }
 };
 
+// Tables as no plugin of the SDK has them: copies of the SDK's, spoilt.
+pluq_format_api format_api;
+pluq_config_api config_api;
+pluq_method_api method_api;
+const pluq_config_api* real_config = nullptr;
+const pluq_format_api* real_format = nullptr;
+
+pluq_status* get_quant_method(void* config, const pluq_layer_desc* layer, const pluq_device* device,
+                              pluq_method_choice* choice) {
+  pluq_status* status = real_config->get_quant_method(config, layer, device, choice);
+  if (status != nullptr || choice->method.api == nullptr) return status;
+  method_api = *choice->method.api;
+  if (has("short_method_table")) method_api.struct_size = offsetof(pluq_method_api, apply);
+  if (has("null_method_slot")) method_api.workspace = nullptr;
+  if (has("raw_apply_throws"))
+    method_api.apply = [](void*, const pluq_exec*, const pluq_activation*, const float*,
+                          const pluq_output*) -> pluq_status* {
+      throw std::runtime_error("apply threw");
+    };
+  choice->method.api = &method_api;
+  return nullptr;
+}
+
+pluq_status* create_config(void* format, const pluq_config_request* request, pluq_config* config) {
+  pluq_status* status = real_format->create_config(format, request, config);
+  if (status != nullptr) return status;
+  real_config = config->api;
+  config_api = *config->api;
+  config_api.get_quant_method = get_quant_method;
+  if (has("short_config_table")) config_api.struct_size = offsetof(pluq_config_api, destroy);
+  if (has("null_config_slot")) config_api.get_quant_method = nullptr;
+  config->api = &config_api;
+  return nullptr;
+}
+
+struct Forward {  // stands in for the host's registrar
+  const pluq_handshake* host;
+};
+pluq_status* register_spoilt(pluq_registrar* registrar, const pluq_format* format) {
+  const auto* forward = reinterpret_cast<const Forward*>(registrar);
+  real_format = format->api;
+  format_api = *format->api;
+  format_api.create_config = create_config;
+  const pluq_format spoilt{&format_api, format->self};
+  return forward->host->register_format(forward->host->registrar, &spoilt);
+}
+
+__attribute__((section(".note.pluq"), used, aligned(4))) constexpr pluq::detail::Note note = {
+    5,
+    sizeof(pluq_manifest),
+    PLUQ_NOTE_TYPE,
+    PLUQ_NOTE_NAME,
+    {PLUQ_MANIFEST_MAGIC,
+     sizeof(pluq_manifest),
+     PLUQ_ABI_MAJOR,
+     PLUQ_ABI_MIN_MINOR,
+     PLUQ_ABI_MINOR,
+     62,
+     0,
+     {0},
+     "test.zoo_layer",
+     "1.0.0",
+     "zoo_layer"}};
+
 }  // namespace
 
-PLUQ_PLUGIN("test.zoo_layer", "1.0.0", "zoo_layer", ZooFormat)
+extern "C" __attribute__((visibility("default"))) pluq_status* PLUQ_PLUGIN_ENTRY(
+    const pluq_host* host, const pluq_handshake* handshake, pluq_plugin_info* info) {
+  while (has("entry_hangs")) sink_value = sink_value + 1;
+  Forward forward{handshake};
+  pluq_handshake to_plugin = *handshake;
+  to_plugin.registrar = reinterpret_cast<pluq_registrar*>(&forward);
+  to_plugin.register_format = register_spoilt;
+  return pluq::detail::entry<ZooFormat>(host, &to_plugin, info, &note.manifest);
+}

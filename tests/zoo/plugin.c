@@ -80,6 +80,10 @@ __attribute__((constructor)) static void drop(void) {
 }
 #endif
 
+#if defined(ZOO_TEXT_RELOCATIONS) /* an address among the instructions */
+__asm__(".text\n.quad zoo_place\n.data\nzoo_place: .byte 0\n");
+#endif
+
 static const pluq_host *host;
 
 static pluq_str text(const char *s) {
@@ -152,6 +156,9 @@ pluq_status *ENTRY(const pluq_host *from, const pluq_handshake *handshake, pluq_
   info->abi_major = MAJOR;
   info->min_minor = MINOR;
   info->max_minor = MINOR;
+#if defined(ZOO_OTHER_VERSION_AT_RUN_TIME)
+  info->abi_major = 7;
+#endif
   info->manifest = MANIFEST;
 #if defined(ZOO_OTHER_MANIFEST)
   static pluq_manifest other;

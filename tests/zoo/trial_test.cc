@@ -6,6 +6,8 @@
 
 #include <atomic>
 #include <chrono>
+#include <fstream>
+#include <iterator>
 #include <thread>
 
 #include "base/file.h"
@@ -55,6 +57,17 @@ TEST(Trial, EachFaultIsContainedAndNamed) {
       {"constructor_segfaults", "died of Segmentation fault while: dlopen"},
       {"constructor_hangs", "did not end within 3 s while: dlopen"},
       {"probe_segfaults", "died of Segmentation fault while: probe of 'zoo_layer'"},
+      {"entry_hangs", "did not end within 3 s while: the entry"},
+      {"config_aborts", "died of Aborted while: create_config"},
+      {"short_config_table", "config table is too short or has an empty slot: destroy"},
+      {"null_config_slot", "config table is too short or has an empty slot: get_quant_method"},
+      {"short_method_table", "too short or has an empty slot: apply"},
+      {"null_method_slot", "too short or has an empty slot: workspace"},
+      {"raw_apply_throws", "apply threw (while: apply"},
+      {"destroy_segfaults", "died of Segmentation fault while: destroying"},
+      {"destroy_hangs", "did not end within 3 s while: destroying"},
+      {"leaks_descriptors", "leaks: 50 lives of a method leave 50 open files behind"},
+      {"leaks_maps", "leaks: 50 lives of a method leave 50 mappings behind"},
       {"use_without_method", "says USE but gives no method"},
       {"declares_nothing", "declares 0 tensors"},
       {"lies_about_shapes", "declares another shape for 'codes'"},
@@ -180,6 +193,44 @@ TEST(Trial, ASwapRaceNeverRunsTheWrongConstructor) {
   ::unsetenv("ZOO_MARKER");
   EXPECT_GT(loaded, 0);
   EXPECT_GT(refused, 0);
+}
+
+// Plugins with the same inner symbols, the same format behind two ids: each keeps its own.
+TEST(Trial, PluginsWithTheSameInnerSymbolsKeepTheirOwn) {
+  const TempDir dir;
+  fs::copy_file(so("clash_a"), dir.path() + "/a.so");
+  fs::copy_file(so("clash_b"), dir.path() + "/b.so");
+  const PluginHost host(options_for(dir));
+  for (const PluginReport& r : host.reports()) EXPECT_TRUE(r.loaded) << r.path << ": " << r.reason;
+  for (int round = 0; round < 2; ++round) {
+    EXPECT_EQ(host.at("clash_a").summary(), "111 112");
+    EXPECT_EQ(host.at("clash_b").summary(), "222 223");
+    EXPECT_EQ(host.at("clash_a").probe("", nullptr, {}).score, 111);
+    EXPECT_EQ(host.at("clash_b").probe("", nullptr, {}).score, 222);
+  }
+}
+
+// Looking at plugins again and again, with a trial each time: nothing stays behind in the host.
+TEST(Trial, NothingGrowsInTheHost) {
+  const TempDir dir;
+  for (const char* name : {"nothing", "wrong_result", "runpath", "keeps_threads"})
+    fs::copy_file(so(name), dir.path() + "/" + name + ".so");
+  const auto count = [](const char* what) {
+    return std::distance(fs::directory_iterator(what), fs::directory_iterator());
+  };
+  const auto maps = [] {
+    std::ifstream file("/proc/self/maps");
+    return std::count(std::istreambuf_iterator<char>(file), {}, '\n');
+  };
+  for (int i = 0; i < 2; ++i) PluginHost host(options_for(dir));  // what is loaded stays
+  const auto files = count("/proc/self/fd"), threads = count("/proc/self/task"), before = maps();
+  for (int i = 0; i < 10; ++i) {
+    const PluginHost host(options_for(dir));
+    ASSERT_EQ(host.formats().size(), 1u);
+  }
+  EXPECT_EQ(count("/proc/self/fd"), files);
+  EXPECT_EQ(count("/proc/self/task"), threads);
+  EXPECT_LE(maps(), before + 2);  // malloc may take a new arena
 }
 
 // The kit finds what the trial has no time for, and its report says so.

@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the host says of each bad plugin.
+#include <elf.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <boost/json.hpp>
+
+#include <cstring>
 
 #include "base/file.h"
 #include "plugin/elf_screen.h"
@@ -50,21 +54,25 @@ TEST(Zoo, TheGoodPluginLoads) {
 TEST(Zoo, EachFaultIsRefusedWithItsReason) {
   const struct {
     const char *name, *says;
-  } cases[] = {{"wrong_magic", "wrong magic"},
-               {"wrong_major", "built for plugin ABI 7.0 to 7.0, this host speaks 1.0"},
-               {"wrong_minor", "built for plugin ABI 1.1 to 1.1, this host speaks 1.0"},
-               {"range_upside_down", "built for plugin ABI 1.1 to 1.0"},
-               {"no_note", "has no pluq manifest"},
-               {"no_entry", "does not export pluq_plugin_entry_v1"},
-               {"entry_fails", "its entry failed: not on a Monday"},
-               {"other_manifest", "returns another manifest"},
-               {"manifest_lies", "registers formats zoo, its manifest names something_else"},
-               {"registers_nothing", "registers no format"},
-               {"short_struct", "too short or has an empty slot"},
-               {"null_slot", "too short or has an empty slot"},
-               {"runpath", "RUNPATH"},
-               {"execstack", "executable stack"},
-               {"needs", "needs library 'libresolv.so.2'"}};
+  } cases[] = {
+      {"wrong_magic", "wrong magic"},
+      {"wrong_major", "built for plugin ABI 7.0 to 7.0, this host speaks 1.0"},
+      {"wrong_minor", "built for plugin ABI 1.1 to 1.1, this host speaks 1.0"},
+      {"range_upside_down", "built for plugin ABI 1.1 to 1.0"},
+      {"no_note", "has no pluq manifest"},
+      {"no_entry", "does not export pluq_plugin_entry_v1"},
+      {"entry_fails", "its entry failed: not on a Monday"},
+      {"other_manifest", "returns another manifest"},
+      {"other_version_at_run_time", "its entry speaks plugin ABI 7.0 to 7.0, this host 1.0"},
+      {"manifest_lies", "registers formats zoo, its manifest names something_else"},
+      {"registers_nothing", "registers no format"},
+      {"short_struct", "the format table is too short or has an empty slot: probe"},
+      {"null_slot", "the format table is too short or has an empty slot: probe"},
+      {"text_relocations", "has text relocations"},
+      {"auxiliary", "names a filter, auxiliary or audit library"},
+      {"runpath", "RUNPATH"},
+      {"execstack", "executable stack"},
+      {"needs", "needs library 'libresolv.so.2'"}};
   for (const auto& c : cases) {
     const PluginReport r = only(c.name);
     EXPECT_FALSE(r.loaded) << c.name;
@@ -86,6 +94,48 @@ TEST(Zoo, FilesThatAreNoPlugins) {
   EXPECT_NE(host.reports()[0].reason.find("is truncated"), std::string::npos)
       << host.reports()[0].reason;
   EXPECT_NE(host.reports()[1].reason.find("is not an ELF file"), std::string::npos);
+}
+
+// What the dynamic loader would read is not what the section headers show.
+TEST(Zoo, SectionsThatHideWhatTheLoaderReads) {
+  const std::string whole = read_file(so("runpath"), 1 << 24);
+  const auto refused = [](const std::string& bytes) {
+    try {
+      const std::string why =
+          refusal(read_elf(std::as_bytes(std::span(bytes.data(), bytes.size()))));
+      return why.empty() ? std::string("accepted") : why;
+    } catch (const Error& e) {
+      return std::string(e.what());
+    }
+  };
+  EXPECT_NE(refused(whole).find("RUNPATH"), std::string::npos);
+  Elf64_Ehdr header;
+  std::memcpy(&header, whole.data(), sizeof header);
+  int tables = 0;
+  for (uint64_t i = 0; i < header.e_shnum; ++i) {
+    const size_t at = header.e_shoff + i * sizeof(Elf64_Shdr);
+    Elf64_Shdr section;
+    std::memcpy(&section, whole.data() + at, sizeof section);
+    if (section.sh_type != SHT_DYNAMIC && section.sh_type != SHT_DYNSYM &&
+        section.sh_type != SHT_GNU_verneed)
+      continue;
+    ++tables;
+    const auto changed = [&](auto change) {
+      Elf64_Shdr other = section;
+      change(other);
+      std::string bytes = whole;
+      std::memcpy(bytes.data() + at, &other, sizeof other);
+      return refused(bytes);
+    };
+    const std::string hides = "has section headers that tell the dynamic loader's";
+    EXPECT_NE(changed([](Elf64_Shdr& s) { s.sh_type = SHT_NULL; }).find(hides), std::string::npos);
+    EXPECT_NE(changed([](Elf64_Shdr& s) { s.sh_offset += 8; }).find(hides), std::string::npos);
+    EXPECT_NE(changed([](Elf64_Shdr& s) { s.sh_addr += 8; }).find(hides), std::string::npos);
+  }
+  EXPECT_EQ(tables, 3);
+  std::string narrow = whole;
+  narrow[EI_CLASS] = ELFCLASS32;
+  EXPECT_NE(refused(narrow).find("is not an x86-64 shared object (class 1"), std::string::npos);
 }
 
 TEST(Zoo, EveryTruncationAndManyChangesOfAnElfAreTyped) {
@@ -151,6 +201,80 @@ TEST(Zoo, WritablePlacesAreRefused) {
   EXPECT_TRUE(PluginHost(o).reports().at(0).loaded);
   o.directories = {dir.path() + "/none"};
   expect_error(ErrorKind::kPlugin, {"does not exist"}, [&] { PluginHost{o}; });
+}
+
+// Who else could have put the file there.
+TEST(Zoo, TheFileAndAllItsParents) {
+  const TempDir outer;
+  const std::string parent = outer.path() + "/parent", dir = parent + "/plugins",
+                    file = dir + "/x.so";
+  fs::create_directories(dir);
+  fs::copy_file(so("good"), file);
+  PluginOptions o;
+  o.directories = {dir};
+  o.search_defaults = false;
+  const auto says = [&] {
+    const PluginReport r = PluginHost(o).reports().at(0);
+    return r.loaded ? std::string("loaded") : r.reason;
+  };
+  EXPECT_EQ(says(), "loaded");
+  for (const mode_t mode : {mode_t{0664}, mode_t{0646}}) {
+    ::chmod(file.c_str(), mode);
+    if (mode == 0664 && ::getegid() == 0) continue;  // the group root may
+    EXPECT_NE(says().find("writable by"), std::string::npos) << says();
+  }
+  for (const mode_t mode : {mode_t{04644}, mode_t{02644}}) {
+    ::chmod(file.c_str(), mode);
+    EXPECT_NE(says().find("set-user or set-group bit"), std::string::npos) << says();
+  }
+  ::chmod(file.c_str(), 0644);
+  ::chmod(parent.c_str(), 0777);
+  expect_error(ErrorKind::kPlugin, {"is not used", "/parent is writable by everyone"},
+               [&] { PluginHost{o}; });
+  ::chmod(parent.c_str(), 01777);  // as /tmp: only owners remove what is in it
+  EXPECT_EQ(says(), "loaded");
+  ::chmod(dir.c_str(), 01777);  // but anybody could add to the directory itself
+  expect_error(ErrorKind::kPlugin, {"is not used", "/plugins is writable by everyone"},
+               [&] { PluginHost{o}; });
+  ::chmod(dir.c_str(), 0755);
+  ::chmod(parent.c_str(), 0755);
+  fs::rename(file, parent + "/real.so");
+  fs::create_symlink("../real.so", file);
+  EXPECT_NE(says().find("is a symbolic link to ../real.so"), std::string::npos) << says();
+  fs::remove(file);
+  fs::rename(parent + "/real.so", file);
+  if (::geteuid() != 0) return;  // only root can give files away
+  constexpr uid_t kSomebody = 4711;
+  for (const std::string& path : {file, dir, parent}) {
+    ASSERT_EQ(::chown(path.c_str(), kSomebody, 0), 0);
+    if (path == file) {
+      EXPECT_NE(says().find("belongs to another user"), std::string::npos) << says();
+    } else {
+      expect_error(ErrorKind::kPlugin, {"is not used", "belongs to another user"},
+                   [&] { PluginHost{o}; });
+    }
+    ASSERT_EQ(::chown(path.c_str(), 0, 0), 0);
+  }
+}
+
+TEST(Zoo, StrictModeRefusesWhatTheLoaderBringsIn) {
+  const TempDir dir;
+  PluginOptions o;
+  o.directories = {dir.path()};
+  o.search_defaults = false;
+  for (const char* name : {"LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT"}) {
+    ::setenv(name, "/nowhere/x.so", 1);
+    o.strict = false;
+    EXPECT_NO_THROW(PluginHost{o}) << name;
+    o.strict = true;
+    expect_error(ErrorKind::kPlugin, {"strict mode", name, "/nowhere/x.so"},
+                 [&] { PluginHost{o}; });
+    o.strict = false;
+    ::setenv("PLUQ_PLUGIN_STRICT", "1", 1);
+    expect_error(ErrorKind::kPlugin, {"strict mode", name}, [&] { PluginHost{o}; });
+    ::unsetenv("PLUQ_PLUGIN_STRICT");
+    ::unsetenv(name);
+  }
 }
 
 TEST(Zoo, TheSearchPathIsAbsolute) {
