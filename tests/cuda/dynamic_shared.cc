@@ -75,8 +75,10 @@ int main() {
   byte_gemm<4, 16, 64>();
   byte_gemm<5, 16, 64>();
   byte_wgmma<0, 128, true>();
+  byte_wgmma<0, 64, false>();
   byte_wgmma<0, 128, false>();
   byte_wgmma<0, 256, false>();
+  byte_wgmma<1, 64, false>();
   byte_wgmma<1, 128, false>();
   byte_wgmma<1, 256, false>();
   weight_only<4>();
