@@ -103,7 +103,8 @@ Instance::Instance(const Case& layer, const Setting& setting, const Shard* shard
     const std::string words = status == nullptr ? why : take_text(status);
     config_.api->destroy(config_.self);
     const bool refuses = status != nullptr || choice.verdict == PLUQ_VERDICT_UNSUPPORTED;
-    if (code == PLUQ_STATUS_UNSUPPORTED && refuses && !words.empty()) {
+    const bool may_decline = std::string_view(setting.kind) != "linear";  // as heads and embeddings
+    if (((code == PLUQ_STATUS_UNSUPPORTED && refuses) || may_decline) && !words.empty()) {
       throw Skip(text() + ": " + words);
     }
     fail_test("{}: does not take its own layer (verdict {}): {}", text(), choice.verdict, words);
