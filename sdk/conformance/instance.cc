@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <cstring>
+#include <exception>
 
 #include "checkpoint/dtype.h"
 #include "conformance/cases.h"
@@ -8,6 +9,7 @@
 #include "device/exec.h"
 #include "device/isa.h"
 #include "plugin/call_args.h"
+#include "plugin/tables.h"
 
 namespace pluq::conformance {
 
@@ -85,7 +87,8 @@ Instance::Instance(const Case& layer, const Setting& setting, const Shard* shard
   request.quantization = layer.quantization.is_null() ? nullptr : json_cursor(&layer.quantization);
   ok(layer.raw.api->create_config(layer.raw.self, &request, &config_),
      layer.label + ": create_config");
-  expect(config_.api != nullptr, "{}: create_config gives no table", layer.label);
+  if (const char* slot = missing_slot(config_.api))
+    fail_test("{}: the config table is too short or has an empty slot: {}", layer.label, slot);
   const pluq_layer_desc desc = describe(layer, setting, shard);
   pluq_device device = describe_cpu(setting.workers);
   device.cpu_features = setting.features;
@@ -111,6 +114,8 @@ Instance::Instance(const Case& layer, const Setting& setting, const Shard* shard
   }
   method_ = choice.method;
   expect(method_.api != nullptr, "{}: says USE but gives no method", text());
+  if (const char* slot = missing_slot(method_.api))
+    fail_test("{}: the method table is too short or has an empty slot: {}", text(), slot);
   info_.struct_size = sizeof info_;
   info_.activation_scheme.struct_size = sizeof info_.activation_scheme;
   if (shard == nullptr) {
@@ -121,7 +126,8 @@ Instance::Instance(const Case& layer, const Setting& setting, const Shard* shard
 }
 
 Instance::~Instance() {
-  step("destroying {}", text());
+  // After a failure the parent shall read what failed.
+  if (std::uncaught_exceptions() == 0) step("destroying {}", text());
   if (method_.api != nullptr) method_.api->destroy(method_.self);
   if (config_.api != nullptr && method_.api != nullptr) config_.api->destroy(config_.self);
 }
