@@ -16,6 +16,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "plugin/host_table.h"
+#include "plugin/tables.h"
 
 namespace pluq {
 namespace {
@@ -52,7 +53,7 @@ struct Slot {
 };
 #define PLUQ_SLOT(type, name) \
   Slot { #name, offsetof(type, name) }
-const char* missing_slot(const void* table, std::span<const Slot> slots) {
+const char* first_missing(const void* table, std::span<const Slot> slots) {
   if (table == nullptr) return "the table itself";
   uint32_t size = 0;
   std::memcpy(&size, table, sizeof size);
@@ -108,12 +109,16 @@ std::vector<WeightSpecInfo> read_specs(const std::string& context, const Specs& 
 
 }  // namespace
 
+const char* missing_slot(const pluq_format_api* api) { return first_missing(api, kFormatSlots); }
+const char* missing_slot(const pluq_config_api* api) { return first_missing(api, kConfigSlots); }
+const char* missing_slot(const pluq_method_api* api) { return first_missing(api, kMethodSlots); }
+
 // ------------------------------------------------------------------ Method
 
 Method::Method(pluq_method method, std::string format, std::string layer)
     : method_(method), format_(std::move(format)), layer_(std::move(layer)) {
   const pluq_method_api* api = method_.api;
-  if (const char* slot = missing_slot(api, kMethodSlots)) {
+  if (const char* slot = missing_slot(api)) {
     fail_plugin("format '{}': the method table of layer {} is too short or has an empty slot: {}",
                 format_, layer_, slot);
   }
@@ -243,7 +248,7 @@ void Method::fill(const WeightSpecInfo& spec, uint64_t seed, std::span<std::byte
 
 FormatConfig::FormatConfig(pluq_config config, std::string format)
     : config_(config), format_(std::move(format)) {
-  if (const char* slot = missing_slot(config_.api, kConfigSlots)) {
+  if (const char* slot = missing_slot(config_.api)) {
     config_ = {};
     fail_plugin("format '{}': the config table is too short or has an empty slot: {}", format_,
                 slot);
@@ -412,7 +417,7 @@ void QuantizeJob::solve(const pluq_exec* exec, const Callbacks& callbacks) const
 FormatHandle::FormatHandle(pluq_format format, std::string plugin_path)
     : format_(format), plugin_path_(std::move(plugin_path)) {
   const pluq_format_api* api = format_.api;
-  if (const char* slot = missing_slot(api, kFormatSlots))
+  if (const char* slot = missing_slot(api))
     fail_plugin("{}: the format table is too short or has an empty slot: {}", plugin_path_, slot);
   pluq_format_info info{};
   info.struct_size = sizeof info;

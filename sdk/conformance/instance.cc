@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <cstring>
+#include <exception>
 
 #include "checkpoint/dtype.h"
 #include "conformance/cases.h"
@@ -8,6 +9,7 @@
 #include "device/exec.h"
 #include "device/isa.h"
 #include "plugin/call_args.h"
+#include "plugin/tables.h"
 
 namespace pluq::conformance {
 
@@ -85,7 +87,8 @@ Instance::Instance(const Case& layer, const Setting& setting, const Shard* shard
   request.quantization = layer.quantization.is_null() ? nullptr : json_cursor(&layer.quantization);
   ok(layer.raw.api->create_config(layer.raw.self, &request, &config_),
      layer.label + ": create_config");
-  expect(config_.api != nullptr, "{}: create_config gives no table", layer.label);
+  if (const char* slot = missing_slot(config_.api))
+    fail_test("{}: the config table is too short or has an empty slot: {}", layer.label, slot);
   const pluq_layer_desc desc = describe(layer, setting, shard);
   pluq_device device = describe_cpu(setting.workers);
   device.cpu_features = setting.features;
@@ -103,13 +106,16 @@ Instance::Instance(const Case& layer, const Setting& setting, const Shard* shard
     const std::string words = status == nullptr ? why : take_text(status);
     config_.api->destroy(config_.self);
     const bool refuses = status != nullptr || choice.verdict == PLUQ_VERDICT_UNSUPPORTED;
-    if (code == PLUQ_STATUS_UNSUPPORTED && refuses && !words.empty()) {
+    const bool may_decline = std::string_view(setting.kind) != "linear";  // as heads and embeddings
+    if (((code == PLUQ_STATUS_UNSUPPORTED && refuses) || may_decline) && !words.empty()) {
       throw Skip(text() + ": " + words);
     }
     fail_test("{}: does not take its own layer (verdict {}): {}", text(), choice.verdict, words);
   }
   method_ = choice.method;
   expect(method_.api != nullptr, "{}: says USE but gives no method", text());
+  if (const char* slot = missing_slot(method_.api))
+    fail_test("{}: the method table is too short or has an empty slot: {}", text(), slot);
   info_.struct_size = sizeof info_;
   info_.activation_scheme.struct_size = sizeof info_.activation_scheme;
   if (shard == nullptr) {
@@ -120,7 +126,8 @@ Instance::Instance(const Case& layer, const Setting& setting, const Shard* shard
 }
 
 Instance::~Instance() {
-  step("destroying {}", text());
+  // After a failure the parent shall read what failed.
+  if (std::uncaught_exceptions() == 0) step("destroying {}", text());
   if (method_.api != nullptr) method_.api->destroy(method_.self);
   if (config_.api != nullptr && method_.api != nullptr) config_.api->destroy(config_.self);
 }

@@ -63,7 +63,7 @@ TEST(Trial, EachFaultIsContainedAndNamed) {
       {"null_config_slot", "config table is too short or has an empty slot: get_quant_method"},
       {"short_method_table", "too short or has an empty slot: apply"},
       {"null_method_slot", "too short or has an empty slot: workspace"},
-      {"raw_apply_throws", "apply threw (while: apply"},
+      {"raw_apply_throws", "failed its trial: apply threw"},
       {"destroy_segfaults", "died of Segmentation fault while: destroying"},
       {"destroy_hangs", "did not end within 3 s while: destroying"},
       {"leaks_descriptors", "leaks: 50 lives of a method leave 50 open files behind"},
