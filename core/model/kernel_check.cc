@@ -76,11 +76,11 @@ std::string Linear::check(ThreadPool& pool) const {
   if (report_.kind == "embedding" || n_ * k_ > kMostWeights || n_ == 0 || k_ == 0) return {};
   float one = 1;
   if (!plain_) {
-    const MethodDescription d = method_.describe();
-    const auto scale = std::find_if(tensors_.begin(), tensors_.end(), [&](const pluq_tensor& t) {
-      return text_of(t.name) == d.static_scale;
-    });
-    if (!d.static_scale.empty()) {
+    const ActivationRounding r = method_.describe().activations;
+    if (r.strategy != PLUQ_STRATEGY_NONE && !r.dynamic && !r.static_scale.empty()) {
+      const auto scale = std::find_if(tensors_.begin(), tensors_.end(), [&](const pluq_tensor& t) {
+        return text_of(t.name) == r.static_scale;
+      });
       if (scale == tensors_.end() || !is_plain_float(scale->dtype.id)) return {};
       one = 8 * to_f32(scale->dtype.id,
                        {static_cast<const std::byte*>(scale->data), scale->dtype.block_bytes})[0];
@@ -117,7 +117,7 @@ std::vector<float> Linear::apply_once(ThreadPool& pool, const std::vector<float>
   const DeviceBuffer work(runtime_, bytes, "checking a kernel");
   runtime_->upload(from.data(), words.data(), words.size());
   const DeviceExec exec(*runtime_, work.data(), bytes, &host_table());
-  apply_on_device(exec.get(), from.as<uint16_t>(), k_, m, to.data(), n_, head);
+  apply_on_device(exec.get(), {from.as<uint16_t>(), k_}, m, to.data(), n_, head);
   runtime_->download(out.data(), to.data(), out.size());
   to_f32(y_type, out, y.data());
   return y;

@@ -173,9 +173,6 @@ MethodDescription Method::describe() const {
                      a.divisor,        copy(a.static_scale_suffix)};
   out.error_bound = info.error_bound;
   out.bits_per_weight = info.bits_per_weight;
-  const pluq_activation_scheme& a = info.activation_scheme;
-  if (a.strategy != PLUQ_STRATEGY_NONE && a.dynamic == 0)
-    out.static_scale = copy(a.static_scale_suffix);
   return out;
 }
 

@@ -52,8 +52,6 @@ struct MethodDescription {
   bool takes_quantized = false;  // x rounded by `activations`
   ActivationRounding activations;
   double error_bound = 0, bits_per_weight = 0;
-  // Activations are rounded with the scale in this tensor; empty: with scales of each call, or not.
-  std::string static_scale;
 };
 
 class Method {
