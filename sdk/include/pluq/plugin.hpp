@@ -677,7 +677,7 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
     // Rows [n_begin, n_end) of W as f32, from the checkpoint tensors alone; reentrant.
     virtual void dequantize(const Tensors&, int64_t n_begin, int64_t n_end, float* out,
                             int64_t ld) const = 0;
-    // Rows ids[i] of W, for layers of kind "embedding".
+    // Rows ids[i] of W, for layers of kind "embedding", whose tensors are kept whatever the plan says.
     virtual void gather(const Exec& exec, const int32_t* ids, int64_t count,
                         const Output& y) const {
       exec.region([&](int worker, int workers) {

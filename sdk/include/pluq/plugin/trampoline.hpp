@@ -176,14 +176,19 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
     });
   }
 
+  // Rows of a table are read from its tensors, whatever the plan says of them.
+  inline bool keeps_tensors(const LinearMethod& method, const ProcessPlan& plan) {
+    return plan.keep_tensors || method.layer().kind == "embedding";
+  }
+
   inline pluq_status* method_plan(void* self, const pluq_tensor* tensors, size_t stride,
                                   size_t count, pluq_process_plan* plan) noexcept {
     return guarded([&] {
-      const ProcessPlan p =
-          MethodBox::of(self).method->process_plan(Tensors(tensors, stride, count));
-      MethodBox::of(self).keep_tensors = p.keep_tensors;
+      MethodBox& box = MethodBox::of(self);
+      const ProcessPlan p = box.method->process_plan(Tensors(tensors, stride, count));
+      box.keep_tensors = keeps_tensors(*box.method, p);
       pluq_process_plan out = read(plan);
-      out.keep_tensors = p.keep_tensors;
+      out.keep_tensors = box.keep_tensors;
       out.buffer_bytes = p.buffer_bytes;
       out.scratch_bytes = p.scratch_bytes;
       put(out.cache_key, p.cache_key);
@@ -197,8 +202,9 @@ inline namespace sdk_v0 __attribute__((visibility("hidden"))) {
       LinearMethod& method = *MethodBox::of(self).method;
       const Tensors all(tensors, stride, count);
       // On another device the tensors' values are out of reach: the plan before this call stands.
-      const bool keep = exec->device_kind == PLUQ_DEVICE_CPU ? method.process_plan(all).keep_tensors
-                                                             : MethodBox::of(self).keep_tensors;
+      const bool keep = exec->device_kind == PLUQ_DEVICE_CPU
+                            ? keeps_tensors(method, method.process_plan(all))
+                            : MethodBox::of(self).keep_tensors;
       method.process_weights_after_loading(Exec(exec), all, static_cast<uint8_t*>(buffer));
       method.keep(keep ? all : Tensors());
     });
