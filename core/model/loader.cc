@@ -105,6 +105,22 @@ std::vector<std::string> unused(const Checkpoint& checkpoint, const LayerResolve
   return out;
 }
 
+// One layer, quantized on the way where that was asked for. device: null for the CPU; dtype: of
+// activations on it. owned: gets the tensors that were made.
+Linear load_linear(LayerResolver& resolver, const Checkpoint& checkpoint,
+                   const LayerRequest& request, ThreadPool& pool,
+                   std::vector<std::shared_ptr<OwnedTensors>>* owned,
+                   const std::shared_ptr<DeviceRuntime>& device, uint32_t dtype) {
+  ResolvedLayer resolved = resolver.resolve(request);
+  if (resolved.quantize_with != nullptr) {
+    resolved = quantize_while_loading(resolver, request, std::move(resolved), pool, owned);
+  }
+  std::vector<float> bias = read_bias(resolver, checkpoint, request);
+  return device == nullptr
+             ? Linear::load(request, std::move(resolved), std::move(bias), pool)
+             : Linear::load(request, std::move(resolved), std::move(bias), pool, device, dtype);
+}
+
 }  // namespace
 
 int64_t batch_tokens(const LoadOptions& options) {
@@ -175,23 +191,14 @@ class ModelLoader {
  private:
   Linear load_one(Model& model, const Checkpoint& checkpoint, const LayerRequest& request) {
     Linear out = load_checked(
-        *model.resolver_, *pool_, [&] { return load_unchecked(model, checkpoint, request); },
+        *model.resolver_, *pool_,
+        [&] {
+          return load_linear(*model.resolver_, checkpoint, request, *pool_, &owned_, model.device_,
+                             model.device_dtype_);
+        },
         &kernels_);
     model.reports_.push_back(out.report());
     return out;
-  }
-
-  Linear load_unchecked(Model& model, const Checkpoint& checkpoint, const LayerRequest& request) {
-    ResolvedLayer resolved = model.resolver_->resolve(request);
-    if (resolved.quantize_with != nullptr) {
-      resolved =
-          quantize_while_loading(*model.resolver_, request, std::move(resolved), *pool_, &owned_);
-    }
-    std::vector<float> bias = read_bias(*model.resolver_, checkpoint, request);
-    return model.device_ == nullptr
-               ? Linear::load(request, std::move(resolved), std::move(bias), *pool_)
-               : Linear::load(request, std::move(resolved), std::move(bias), *pool_, model.device_,
-                              model.device_dtype_);
   }
 
   // Repacked weights take about what the file takes; the file itself stays mapped and can be
@@ -397,16 +404,8 @@ SingleLayer load_layer(const PluginHost& host, ThreadPool& pool, const LoadOptio
     }
     if (options.device != nullptr) out.device_dtype = device_dtype(opened.config);
     const auto load = [&] {
-      ResolvedLayer resolved = out.resolver->resolve(request);
-      if (resolved.quantize_with != nullptr) {
-        resolved =
-            quantize_while_loading(*out.resolver, request, std::move(resolved), pool, &out.owned);
-      }
-      std::vector<float> bias = read_bias(*out.resolver, *opened.checkpoint, request);
-      return options.device == nullptr
-                 ? Linear::load(request, std::move(resolved), std::move(bias), pool)
-                 : Linear::load(request, std::move(resolved), std::move(bias), pool, options.device,
-                                out.device_dtype);
+      return load_linear(*out.resolver, *opened.checkpoint, request, pool, &out.owned,
+                         options.device, out.device_dtype);
     };
     KernelChecks kernels;
     out.linear = load_checked(*out.resolver, pool, load, &kernels);
